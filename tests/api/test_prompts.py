@@ -16,6 +16,7 @@ from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.sampling import Sampling, row_seed
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.chat_models import chat_model
 from tests.tiny_tokenizers import byte_fallback
 
 IDS = tokens(12)
@@ -70,6 +71,38 @@ def test_what_is_no_prompt_is_one_clear_line(
     with pytest.raises(LengthwiseError, match=words) as error:
         model.generate(prompt)
     assert "\n" not in str(error.value)
+
+
+JOINED = "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([{"role": "user", "content": None}], "messages: .*message 1 has the content None"),
+        ([{"role": "user"}], "message 1 has the content None"),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": [5]}],
+         r"messages: .*message 2 has the content \[5\]"),
+        ([{"role": "no\udc80", "content": "a"}], "these messages has a lone surrogate"),
+    ],
+)  # fmt: skip
+def test_messages_that_a_template_cannot_render_are_one_clear_line(
+    messages: list[dict[str, Any]], words: str
+) -> None:
+    model = chat_model(JOINED)
+    with pytest.raises(LengthwiseError, match=words) as error:
+        model.encode(messages)
+    assert "\n" not in str(error.value)
+    assert model.encode([{"role": "user", "content": "a"}]) == model.encode("<user>a")
+
+
+def test_a_message_that_its_template_leaves_out_cannot_be_gone_on_with() -> None:
+    model = chat_model(JOINED.replace("m['content']", "m['content'].replace('gone', '')"))
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert model.encode(said) == model.encode("<user>a<assistant>b")
+    with pytest.raises(LengthwiseError, match="does not take these messages: ") as error:
+        model.encode([*said[:1], {"role": "assistant", "content": "gone"}])
+    assert "has the content" not in str(error.value)
 
 
 def test_half_a_character_is_named_with_its_place(small: lengthwise.Model) -> None:

@@ -10,6 +10,7 @@ import torch
 
 import lengthwise
 from lengthwise.api import session as module
+from lengthwise.engine.kv_cache.kv_store import MOST_SHARED
 from lengthwise.errors import DocumentError, LengthwiseError, Refused, SessionError
 from lengthwise.methods.base import Method
 from lengthwise.methods.retention.sirllm import SirLLM
@@ -64,6 +65,23 @@ def test_every_method_gives_what_one_call_gives_or_is_refused_there_too(
         reused,
     )
     assert len(session) == cut
+
+
+def test_what_is_appended_often_is_read_in_few_pieces(model: lengthwise.Model) -> None:
+    text = tokens(8 * 7)
+    session = model.read(text[:8], chunk=1)
+    for start in range(8, len(text)):
+        session.append(text[start : start + 1])
+        pieces = [len(group.near.shared) for _, group in session._sequence.groups()]
+        assert max(pieces) <= MOST_SHARED
+    found = session.ask(TEXT[61:], max_new_tokens=NEW, stop_ids=[])
+    whole = model.generate([*text, *TEXT[61:]], max_new_tokens=NEW, stop_ids=[])
+    assert found.token_ids == whole.token_ids
+    # Another question does not copy what is held.
+    first = {id(block) for _, group in session._sequence.groups() for block in group.near.shared}
+    session.ask(TEXT[61:], max_new_tokens=1)
+    again = {id(block) for _, group in session._sequence.groups() for block in group.near.shared}
+    assert again == first
 
 
 @pytest.mark.parametrize("name", sorted(methods()))

@@ -133,6 +133,10 @@ def test_a_suite_of_programs_is_run_and_shown_by_pass_at(
     assert "pass@2 0.000 [0.000 " in shown and "2 problems of at least 2 replies" in shown
     status, _, err = called("eval", "show", "made.run", "--pass-at", "3")
     assert status == 2 and "a problem has 2 replies" in err
+    for other in ("--wrong", "--all"):
+        status, shown, err = called("eval", "show", "made.run", "--pass-at", "2", other)
+        assert (status, shown) == (2, "") and f"{other} and --pass-at show different" in err
+    assert "4 samples of 2 questions" in " ".join(out.split())
 
 
 def test_a_run_is_judged_and_its_judgements_are_shown(
@@ -185,3 +189,17 @@ def test_ruler_over_lengths_is_told_and_is_a_line_of_json(
     *lines, last = [json.loads(line) for line in called(*words, "--json")[1].splitlines()]
     assert len(lines) == 2 and last["ruler"] == "full" and last["threshold"] == 0.5
     assert last["scores"] == {"700": 0.0, "900": 0.0} and last["effective_length"] is None
+
+
+def test_what_a_run_left_out_is_shown_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_world(tmp_path)
+    words = ("eval", "passkey", "-m", "model", "-n", "80", "-n", "900", "--samples", "1")
+    status, _, err = called(*words, "--out", "made.run")
+    assert status == 0, err
+    status, shown, err = called("eval", "show", "made.run", "--html", "made.html")
+    assert status == 0, err
+    for said in (shown, (tmp_path / "made.html").read_text(encoding="utf-8")):
+        assert "passkey at 80 tokens is left out" in " ".join(said.split())

@@ -62,8 +62,10 @@ def test_a_transplant_is_a_model_that_writes(world: Path) -> None:
     )
     status, said, err = called("run", "hi", "-m", "made", "--max-new-tokens", "2")
     assert status == 0, err
-    # A second one takes the place of the first: it is ours.
+    # A second one takes the place of the first: it is ours. What others put there is theirs.
+    (world / "made" / "notes.txt").write_text("mine")
     assert called(*words)[:2] == (0, out)
+    assert (world / "made" / "notes.txt").read_text() == "mine"
 
 
 def test_more_tokens_and_steps_on_a_text(world: Path) -> None:

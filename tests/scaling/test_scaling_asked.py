@@ -65,6 +65,15 @@ def test_columns_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, delimite
     assert found.notes == (f"runs.csv: columns are separated by {delimiter!r}",)
 
 
+def test_a_sign_that_ends_no_line_of_csv_or_json_ends_no_record(tmp_path: Path) -> None:
+    table, log = tmp_path / "runs.csv", tmp_path / "log.jsonl"
+    table.write_text('N,D,L,note\n1e8,2e9,3.5,"a\u2028b"\n2e8,4e9,3.1,"a\nb"\n', encoding="utf-8")
+    record = {"N": 1e8, "D": 2e9, "L": 3.5, "note": "a\x85b"}
+    log.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_table([table], find_law("chinchilla")).columns["L"].tolist() == [3.5, 3.1]
+    assert read_table([log], find_law("chinchilla")).columns["L"].tolist() == [3.5]
+
+
 def test_what_a_log_says_of_its_steps_cost_is_no_row(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     lines = [{"kind": "evaluation", "D": 10, "error": 0.5}, {"kind": "cost", "error": 0.02}]

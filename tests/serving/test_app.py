@@ -13,7 +13,7 @@ from lengthwise.recipes import parse
 from lengthwise.serving.asks import Limits
 from lengthwise.serving.engine import Engine
 from lengthwise.serving.naming import Names
-from tests.chat_models import chat_model
+from tests.chat_models import TEMPLATE, chat_model
 from tests.serving.live import CHAT, GREEDY, HI, TEXT, Live, events, live
 
 
@@ -230,6 +230,16 @@ def test_what_is_refused_is_told_before_anything_streams(
         error = answer.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}
         assert error["param"] == param
+
+
+def test_messages_that_the_template_cannot_render_are_the_callers_to_mend() -> None:
+    model = chat_model(TEMPLATE.replace("m['content']", "'' + (m['content'] or none)"))
+    with live(model) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+        answer = client.post(CHAT, json={"messages": [{"role": "user", "content": ""}], **GREEDY})
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert error["param"] == "messages" and "chat template" in error["message"]
+        assert client.post(CHAT, json={"messages": HI, **GREEDY}).status_code == 200
 
 
 def test_an_unknown_recipe_is_told_with_its_place(client: httpx.Client) -> None:

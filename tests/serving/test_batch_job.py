@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence as Seq
 
 import pytest
@@ -199,3 +201,41 @@ def test_members_hold_their_prefix_by_reference() -> None:
     one = model().adapted.bytes_per_token
     assert 400 * one < cost.kv_peak_bytes < 2 * 400 * one
     assert [tokens(found[n])[0] for n in range(8)] == [alone(ask) for ask in each]
+
+
+def test_rows_that_are_done_or_relieved_hold_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gives up its room has given it up when the next step is made."""
+    living: weakref.WeakSet[Sequence] = weakref.WeakSet()
+    lengths, kept, step = OutputLengths(), BatchJob._held, BatchJob._step
+    for _ in range(50):
+        lengths.add(60, 1)
+
+    def noted(self: BatchJob, text: Text, prefix: Prefix) -> Sequence:
+        found = kept(self, text, prefix)
+        living.add(found)
+        return found
+
+    def watched(self: BatchJob) -> None:
+        step(self)
+        assert len(living) <= len(self._running) + len(self._reading)
+
+    monkeypatch.setattr(BatchJob, "_held", noted)
+    monkeypatch.setattr(BatchJob, "_step", watched)
+    each = asks(prompts(1, 4, prefix=20), most=60)
+    gc.collect()
+    gc.disable()
+    try:
+        _, cost = run(
+            [[ask] for ask in each], int(model().adapted.bytes_per_token * 190), lengths=lengths
+        )
+    finally:
+        gc.enable()
+    assert cost.again > 0 and not living
+
+
+def test_a_window_that_fits_is_not_refused_for_its_prompt() -> None:
+    each = asks([[n % 250 + 1 for n in range(1600)]] * 2)
+    sliding = Ask(each[0].ids, recipes.recipe_of("streaming(window=48)"), 8, Sampling())
+    found, _ = run([[sliding], [each[1]]], int(model().adapted.bytes_per_token * 400))
+    assert tokens(found[0])[0] == alone(sliding)
+    assert isinstance(found[1], LengthwiseError) and "--kv-bytes" in str(found[1])

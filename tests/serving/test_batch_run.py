@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lengthwise.serving import batch_run
 from lengthwise.serving.batch_files import BatchError, manifest_of, read_lines
 from lengthwise.serving.batch_run import Summary, run_batch, usual_kv_bytes
 from tests.called import called
@@ -109,6 +110,24 @@ def test_what_is_wrong_is_said_on_its_line(tmp_path: Path) -> None:
     again, _ = job(tmp_path)
     assert again.before == len(lines) and again.answered == again.refused == 0
     assert out.read_bytes() == before
+
+
+def test_a_line_on_which_we_fail_is_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = batch_run.asks_of
+
+    def broken(line: Any, *given: Any) -> Any:
+        return 1 // 0 if line.custom_id == "broken" else real(line, *given)
+
+    monkeypatch.setattr(batch_run, "asks_of", broken)
+    right = text("right", "Once upon a time")
+    done, out = job(tmp_path, [text("broken", "x"), right])
+    found = results(out)
+    assert (done.answered, done.refused) == (1, 1) and said(found["right"]) == [alone(right)]
+    response = found["broken"]["response"]
+    assert response["status_code"] == 500
+    assert response["body"]["error"]["code"] == "internal_error"
 
 
 def test_custom_ids_that_stand_twice_are_refused_with_their_lines(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import lengthwise
 from lengthwise.engine.beside import Beside
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.serving import engine as module
 from lengthwise.serving.engine import Closing, Engine, Piece, QueueFull
 from lengthwise.serving.job import Job
 from lengthwise.serving.scheduler import Scheduler
@@ -230,3 +233,58 @@ def test_a_listener_that_raises_has_hung_up(engine: Engine) -> None:
             break
         time.sleep(0.05)
     assert engine.stats().reasons["cancelled"] == 1
+
+
+def test_entries_of_texts_that_are_over_are_gone_while_tickets_are_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One whole, one cancelled, one whose listener raises: no cycle keeps them, and no thread."""
+    held: list[weakref.ref[Any]] = []
+    opened = Job.open
+
+    def noted(self: Job) -> None:
+        opened(self)
+        assert self.request is not None
+        held.append(weakref.ref(self.request.sequence))
+
+    def raising(piece: Piece) -> None:
+        raise ZeroDivisionError("not listening")
+
+    monkeypatch.setattr(Job, "open", noted)
+    # What collects log records keeps the frames of their errors.
+    monkeypatch.setattr(module.LOG, "exception", lambda message: None)
+    talking = chat_model()
+    engine = Engine(talking, cache_bytes="64MiB", kv_bytes="256MiB")
+    ids = talking.encode("Ada signed the contract.")
+    gc.collect()
+    gc.disable()
+    try:
+        listeners = [Listener(), Listener()]
+        tickets = [engine.submit(ask(ids, new=30), each) for each in (*listeners, raising)]
+        tickets[1].cancel()
+        for listener in listeners:
+            listener.result()
+        for _ in range(200):
+            if len(held) >= 2 and not any(each() for each in held):
+                break
+            time.sleep(0.02)
+        assert len(held) >= 2 and not any(each() for each in held)
+        tickets[0].cancel()
+    finally:
+        gc.enable()
+        engine.close()
+
+
+def test_budgets_come_of_the_memory_of_the_models_device(
+    model: lengthwise.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "free_memory", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80, 90))
+    assert module._free_for_entries(torch.device("cpu")) == 1000
+    assert module._free_for_entries(torch.device("cuda", 0)) == 80
+    monkeypatch.setattr(module, "_free_for_entries", {model.adapted.device: 5000}.__getitem__)
+    monkeypatch.setattr(model, "prefix_cache", None)
+    engine = Engine(model)
+    stats = engine.stats()
+    engine.close()
+    assert (stats.kv_capacity, stats.cache_capacity) == (2500, 500)

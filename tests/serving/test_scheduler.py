@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import lengthwise
+from lengthwise.api.prefixes import prefix_cache_of
 from lengthwise.engine import loop
+from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.serving.job import Job
 from lengthwise.serving.pace import ALONE, LEAST, Pace
 from lengthwise.serving.scheduler import Scheduler
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.chat_models import chat_model
 from tests.serving.asking import Listener, ask, set_pace
 
 
@@ -157,3 +163,102 @@ def test_one_for_which_memory_ran_out_is_read_no_further(
         while not reading.heard.over.is_set():
             reading.scheduler.step()
         assert len(reading.heard.result().token_ids) == 120
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """What is gone under it was held by nobody, cycles included."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("end", ["whole", "cancelled", "failed", "cancelled while read"])
+@pytest.mark.parametrize("recipe", [
+    "full", "lookup + kivi(residual=8)", "snapkv(budget=40, window=8)", "streaming", "recycling",
+    "infllm(window=32, block=8, budget=120)", "beam(width=2)",
+])  # fmt: skip
+def test_entries_of_a_text_that_is_over_are_gone_at_once(
+    recipe: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever still holds the job, the listener, or the error."""
+    talking = chat_model()
+    talking.prefix_cache = prefix_cache_of(talking.adapted, "64MiB")
+    scheduler, listener = Scheduler(talking, 1 << 30), Listener()
+    ids = talking.encode("Ada signed the contract. " * 9)
+    job = Job(talking, talking.plan(recipe), ask(ids, recipe, new=12), listener)
+    scheduler.add(job)
+    if end == "cancelled while read":
+        monkeypatch.setattr(Job, "chunk", 64)
+        scheduler.step()
+        assert job.left
+    else:
+        scheduler.step()
+    assert job.request is not None
+    held = [weakref.ref(each) for each in job.request.sequences]
+    held += [weakref.ref(group.near) for _, group in job.request.sequence.groups()]
+    if end.startswith("cancelled"):
+        job.cancelled = True
+    if end == "failed":
+
+        def fail(self: Job, new: list[int]) -> None:
+            raise ZeroDivisionError("in the midst of it")
+
+        monkeypatch.setattr(Job, "hear", fail)
+    while not listener.over.is_set():
+        scheduler.step()
+    assert isinstance(listener.pieces[-1].done, LengthwiseError) == (end == "failed")
+    assert scheduler._reserved == 0 and not any(each() for each in held)
+    assert not any(node.users for node in talking.prefix_cache._tree.nodes())  # type: ignore[union-attr]
+
+
+def test_a_prompt_is_looked_up_once(
+    through_modules: lengthwise.Model, model: lengthwise.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One keeps nothing, for it has windows; of the other the second prompt begins as the first.
+    for each, hits in ((through_modules, 0), (model, 1)):
+        monkeypatch.setattr(each, "prefix_cache", prefix_cache_of(each.adapted, "64MiB"))
+        reading = Reading(each, "full")
+        while not reading.answer.over.is_set():
+            reading.scheduler.step()
+        stats = reading.scheduler.stats()
+        assert (stats.cache_queries, stats.cache_hits) == (2, hits)
+
+
+@pytest.mark.parametrize(("recipe", "together"), [
+    ("full", 1), ("streaming(window=64)", 3), ("snapkv(budget=40, window=8)", 3),
+])  # fmt: skip
+def test_as_many_are_let_in_as_what_their_recipe_keeps_has_room(
+    model: lengthwise.Model, recipe: str, together: int
+) -> None:
+    """Room for one and a half, stored plain: of those whose prompt is read what is left counts."""
+    scheduler = Scheduler(model, model.adapted.bytes_per_token * 900)
+    listeners = [Listener() for _ in range(3)]
+    for number, listener in enumerate(listeners):
+        asked = ask(tokens(500 + number), recipe, new=60)
+        scheduler.add(Job(model, model.plan(recipe), asked, listener))
+    most = 0
+    while not all(listener.over.is_set() for listener in listeners):
+        scheduler.step()
+        most = max(most, len(scheduler.writing))
+        assert scheduler._reserved <= scheduler.kv_bytes
+    assert most == together
+    for number, listener in enumerate(listeners):
+        right = model.generate(tokens(500 + number), recipe, max_new_tokens=60, stop_ids=[])
+        assert listener.result().token_ids == right.token_ids
+
+
+def test_a_window_is_let_in_however_long_the_prompt(model: lengthwise.Model) -> None:
+    scheduler = Scheduler(model, model.adapted.bytes_per_token * 200)
+    recipe, ids, listener = "streaming(window=64)", tokens(1000), Listener()
+    with pytest.raises(Refused, match="kv_bytes"):
+        scheduler.require_room(Job(model, model.plan("full"), ask(ids, new=9), listener))
+    job = Job(model, model.plan(recipe), ask(ids, recipe, new=9), listener)
+    scheduler.require_room(job)
+    scheduler.add(job)
+    while not listener.over.is_set():
+        scheduler.step()
+    right = model.generate(ids, recipe, max_new_tokens=9, stop_ids=[])
+    assert listener.result().token_ids == right.token_ids

@@ -110,6 +110,30 @@ def test_the_window_moves_along() -> None:
     assert max(lengths) < 64 and decoder.text == decoded("byte level", [40] * 400)
 
 
+@pytest.mark.parametrize(
+    ("kind", "skipped", "said"),
+    [
+        ("byte level", KINDS["byte level"]().eos_token_id, [40]),
+        ("byte level", 9_999, [40]),
+        # Bytes of a character stay together across what is skipped.
+        ("byte fallback", 1, [word("▁hello"), word("▁"), byte(0xC3), byte(0xA9)]),
+        ("byte fallback", 9_999, [word("▁"), word("▁hello"), byte(0xC3)]),
+    ],
+)
+def test_the_window_moves_along_what_is_skipped(kind: str, skipped: int, said: list[int]) -> None:
+    decoder = Incremental(KINDS[kind]())
+    lengths: list[int] = []
+    kept = decoder._decode
+    decoder._decode = lambda a, b: lengths.append(b - a) or kept(a, b)  # type: ignore[func-returns-value, method-assign]
+    ids: list[int] = []
+    for token in [skipped] * 200 + said * 10 + [skipped] * 300 + said + [skipped, *said] * 20:
+        ids.append(token)
+        decoder.add(token)
+        assert decoder.text == decoded(kind, ids)
+        assert decoder.text.startswith(decoder.text[: decoder.stable])
+    assert decoder.ids == ids and max(lengths) < 100
+
+
 def test_a_model_without_a_tokenizer_refuses_stop_strings_and_streams() -> None:
     with lengthwise.wrap(tiny_model("llama")) as model:
         for asked in ({"stop": ["x"]}, {"stream": print}):

@@ -37,6 +37,19 @@ def by_library(texts: list[str], pattern: str, size: int, least: int = 0) -> Tok
     return tokenizer
 
 
+def assert_text_is_no_end(tokenizer: Tokenizer, size: int, text: str) -> None:
+    """Every id is a token of its own, merges make them in turn, and none makes the end token."""
+    vocab = tokenizer.get_vocab()
+    words = sorted(vocab, key=lambda word: vocab[word])
+    assert len(words) == size and sorted(vocab.values()) == list(range(size))
+    assert words[0] == "<|endoftext|>"
+    made = ["".join(pair) for pair in merges_of(tokenizer)]
+    assert list(dict.fromkeys(made)) == words[257:] and words[0] not in made
+    tokenizer.encode_special_tokens = True
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    assert 0 not in ids and tokenizer.decode(ids) == text
+
+
 def merges_of(tokenizer: Tokenizer) -> list[list[str]]:
     merges: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
     return merges

@@ -21,7 +21,7 @@ from lengthwise.training import beside_checkpoint, cartridge, cartridge_fit
 from lengthwise.training.cartridge import Settings, Study, train
 from lengthwise.training.cartridge_prompts import KINDS, seed_prompt
 from lengthwise.training.cartridge_rows import Row, load_rows, save_rows
-from lengthwise.training.cartridge_study import SelfStudy, read_pairs
+from lengthwise.training.cartridge_study import Pair, SelfStudy, read_pairs
 from lengthwise.training.config import TrainingError
 from lengthwise.training.log import read_log
 from tests.chat_models import TEMPLATE
@@ -120,6 +120,14 @@ def test_what_is_wrong_with_a_folder_of_pairs_is_one_line(
     (tmp_path / "other" / "x").touch()
     with pytest.raises(TrainingError, match="holds something else than self-study"):
         study.collect(tmp_path / "other")
+
+
+def test_line_marks_that_are_none_in_json_stay_in_a_pair(tmp_path: Path) -> None:
+    pair = Pair("question", (0, 9), "a\u2028b", "c\u0085d", (1, 2))
+    (tmp_path / "batch-000000.safetensors").touch()
+    line = json.dumps(pair.record(), ensure_ascii=False)
+    (tmp_path / "batch-000000.jsonl").write_text(f"{line}\n{line}\n", encoding="utf-8")
+    assert read_pairs(tmp_path) == [pair, pair]
 
 
 @pytest.mark.parametrize(

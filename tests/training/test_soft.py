@@ -153,6 +153,16 @@ def test_pairs_are_asked_as_a_session_asks(model: lengthwise.Model, tmp_path: Pa
     assert outcome.steps == 6 and set(outcome.losses) == set(LOSSES)
 
 
+def test_line_marks_that_are_none_in_json_stay_in_a_pair(
+    model: lengthwise.Model, tmp_path: Path
+) -> None:
+    texts = {"context": "a\u2028b", "question": "c\u2029d", "answer": "e\u0085f"}
+    place = tmp_path / "pairs.jsonl"
+    line = json.dumps(texts, ensure_ascii=False)
+    place.write_text(f"{line}\n\n{line}\n", encoding="utf-8")
+    assert read_pairs(model, place) == [pair(model, *texts.values())] * 2
+
+
 @pytest.mark.parametrize(
     "line", ['{"context": "a"}', "7", "{", '{"context": "a", "question": " ", "answer": "b"}']
 )

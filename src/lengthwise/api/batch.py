@@ -358,5 +358,5 @@ def finish_row(request: Request, text: TextStream, asked: Asked) -> Written:
     loop.finish(request)
     # What a mode fed were mixtures, and no tokens that another prompt could have.
     if asked.prefixes is not None and request.mode is None:
-        asked.prefixes.insert(request.sequence)
+        asked.prefixes.insert(request.sequence, over=True)
     return Written(request, text.finish())

@@ -31,8 +31,6 @@ from lengthwise.tokenization.token_bytes import Floats
 from lengthwise.tokenization.valid_encodings import require_utf8, spelling_of, unfinished
 
 NEW_BYTES = 256
-# Pieces of a cache that forks may share before one copy of them is made.
-_PIECES = 16
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ class _Forks:
     def extend(self, asked: Seq[tuple[Any, int]]) -> list[tuple[Any, Floats]]:
         rows: list[tuple[Sequence, list[int], None]] = []
         for sequence, token in asked:
-            rows.append((_branch(sequence), [token], None))
+            rows.append((sequence.branch(), [token], None))
         every, steps = loop.extend(rows)
         found: list[tuple[Any, Floats]] = []
         for (sequence, tokens, _), logits, metadata in zip(rows, every, steps, strict=True):
@@ -245,14 +243,6 @@ def _read(covers: ByteCovers, given: BytePrompt) -> None:
                 f"the model gives the prompt no probability from byte {number - len(given.rest)} "
                 "(from its end) on; give a text that its tokenizer can write"
             )
-
-
-def _branch(sequence: Sequence) -> Sequence:
-    new = sequence.branch()
-    for _, group in new.groups():
-        if len(group.near.shared) > _PIECES:
-            group.near.own()
-    return new
 
 
 def _law(sequence: Sequence) -> Floats:

@@ -14,11 +14,11 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from jinja2 import TemplateError
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lengthwise._utils.messages import first_line
 from lengthwise.documents.document import Document
 from lengthwise.errors import LengthwiseError
 
@@ -191,9 +191,22 @@ def encode_messages(
             shown, add_generation_prompt=generation and not begun,
             continue_final_message=begun, tokenize=False,
         )  # fmt: skip
-    except TemplateError as error:
-        raise LengthwiseError(f"the chat template does not take these messages: {error}") from error
+    except Exception as error:
+        # A template is a program of the model's: it may raise anything.
+        raise LengthwiseError(
+            f"the chat template does not take these messages: {first_line(error)}{_unread(shown)}"
+        ) from error
+    require_text("what the chat template makes of these messages", str(rendered))
     return shield.encode(str(rendered))
+
+
+def _unread(messages: Seq[Mapping[str, Any]]) -> str:
+    """Which messages say nothing that every template takes; "" where all are texts."""
+    strange = (n for n, each in enumerate(messages, 1) if not isinstance(each.get("content"), str))
+    if (number := next(strange, None)) is None:
+        return ""
+    content = repr(messages[number - 1].get("content"))
+    return f" (message {number} has the content {content[:60]}, and every template takes a text)"
 
 
 def require_text(what: str, text: str) -> None:

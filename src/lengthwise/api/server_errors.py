@@ -10,6 +10,7 @@ from lengthwise.errors import LengthwiseError, ModelError
 
 # What a server says of an endpoint or a field that it does not have.
 _REFUSALS = (400, 404, 405, 422, 501)
+_OF_PROMPT = (400, 413, 422)
 _REMEDIES = {
     401: "set OPENAI_API_KEY",
     403: "set OPENAI_API_KEY to one that may ask this",
@@ -22,10 +23,17 @@ _REMEDIES = {
 class ServerError(ModelError):
     """A server does not answer, answers nonsense or refuses: what it said, and what to do.
 
-    refused: whether it understood what was asked, and does not do it.
+    refused: whether it understood what was asked, and does not do it. status: of HTTP, where it
+    answers with one.
     """
 
     refused = False
+    status: int | None = None
+
+    @property
+    def of_prompt(self) -> bool:
+        """Whether it is about what was sent (too long, say): another prompt may be answered."""
+        return self.status in _OF_PROMPT
 
 
 class Nonsense(Exception):
@@ -91,7 +99,7 @@ def _refused(url: str, error: Any) -> NoReturn:
     other = "see what the server logs" if status >= 500 else "change what is asked"
     remedy = _REMEDIES.get(status, other)
     found = ServerError(f"{url} answers {status}: {said}; {remedy}")
-    found.refused = status in _REFUSALS
+    found.refused, found.status = status in _REFUSALS, status
     raise found from error
 
 

@@ -184,21 +184,25 @@ def show(
 ) -> None:  # fmt: skip
     """Show what a RUN of `eval --out` holds: its table, or its samples with what was said."""
     check_outputs([Output("--html", html, REPORT)], [run_file], force)
-    head, rows = read_run(run_file)
-    rows = chosen(run_file, rows, recipes, tasks)
+    named = [name for name, given in zip(("--wrong", "--all", "--pass-at"),
+             (wrong, every, pass_at_k is not None), strict=True) if given]  # fmt: skip
+    if len(named) > 1:
+        raise LengthwiseError(f"{named[0]} and {named[1]} show different things; give one of them")
+    head, whole = read_run(run_file)
+    rows = chosen(run_file, whole, recipes, tasks)
     if pass_at_k is not None:
         for each in pass_at(rows, pass_at_k):
             click.echo(_passed(each))
     elif wrong or every:
-        judged = list(all_beside(run_file))
+        judged = list(all_beside(run_file, whole))
         for row in rows:
             if every or row.score is None or row.score < 1:
                 click.echo(sample_text(row, judged))
     else:
-        show_scores(rows, threshold=threshold)
+        show_scores(rows, head["notes"], threshold=threshold)
     if html is not None:
         facts = [("Model", str(head["job"].get("model", "")))]
-        write_text(html, _page(rows, facts, Origin(**head["origin"]), (), threshold))
+        write_text(html, _page(rows, facts, Origin(**head["origin"]), head["notes"], threshold))
         click.echo(f"page: {html}", err=True)
 
 

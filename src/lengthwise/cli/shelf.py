@@ -109,8 +109,8 @@ def _known(out: Path | None, force: bool) -> list[ShelfRow]:
         out.unlink()
         return []
     rows = read_rows(out)
-    lines = out.read_text(encoding="utf-8").splitlines(keepends=True)[: len(rows)]
-    write_text(out, "".join(lines))
+    lines = out.read_text(encoding="utf-8").split("\n")[: len(rows)]
+    write_text(out, "".join(f"{line}\n" for line in lines))
     return rows
 
 

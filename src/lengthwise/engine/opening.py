@@ -35,7 +35,8 @@ def finish(request: Request) -> RequestMetrics:
     sequence = request.sequence
     sequence.note_peak()
     held = held_bytes(request.sequences)
-    metrics.kv_bytes, metrics.kv_peak_bytes = held, max(held, sequence.peak_bytes)
+    metrics.kv_bytes = held
+    metrics.kv_peak_bytes = max(held, sequence.peak_bytes, request.peak_bytes)
     metrics.kv_offloaded_bytes = sum(
         group.far.offloaded for each in request.sequences for _, group in each.groups()
     )
@@ -111,7 +112,7 @@ def begin(
                 "leave them out, or leave out the method that writes several texts",
             )
         mode.begin(sampler, max_new_tokens, frozenset(stop_ids))
-    before = policy_for(sequence.model).population(plan.text)
+    before = policy_for(sequence.model).population(plan.learned_as) if drafters else None
     return Request(
         sequence, sampler, max_new_tokens,
         frozenset(stop_ids), drafters=drafters, acceptance=Acceptance(before),

@@ -23,7 +23,8 @@ class Plan(CachePlan):
     token a step. laws: what changes the law of the next token, in order. first_token: what every
     answer begins with; None leaves it to the model. checks: raise Refused for lengths of prompts
     that a method cannot serve. answers: those of slots that have no field here, by the name of
-    their hook.
+    their hook. learned_as: what is learned of drafting under it is kept by this name, in which laws
+    stand without their options; "" becomes the text.
     """
 
     drafters: tuple[Callable[[], Drafter | None], ...] = ()
@@ -35,6 +36,11 @@ class Plan(CachePlan):
     lossless: bool = True
     checks: tuple[Callable[[int], None], ...] = ()
     answers: Mapping[str, Any] = field(default_factory=dict)
+    learned_as: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.learned_as:
+            object.__setattr__(self, "learned_as", self.text)
 
     @property
     def decides(self) -> bool:

@@ -11,10 +11,11 @@ from torch import Tensor
 from lengthwise._utils.messages import first_line
 from lengthwise.engine.decoding_mode import DecodingMode
 from lengthwise.engine.guard import accepted_by, left_out
+from lengthwise.engine.kv_cache.held import Held, held_bytes
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.logprobs import TokenLogprob, logprobs_of
 from lengthwise.engine.next_token_law import asked, title
-from lengthwise.engine.plan import FULL, Plan
+from lengthwise.engine.plan import FULL, Plan, whole
 from lengthwise.engine.request_metrics import RequestMetrics
 from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.speculative.acceptance import Acceptance
@@ -63,7 +64,8 @@ class Request:
     which what is kept changes with the next token already, so that no guess may follow it. failed:
     why there is no next token; what was said before it stays. lost_policy: the length policy
     failed, and the model's own goes on. wanted_logprobs: of how many of the likeliest tokens
-    `logprobs` tells at each token of the output; None where nobody asked for any.
+    `logprobs` tells at each token of the output; None where nobody asked for any. peak_bytes: the
+    most that it was seen to hold together with its drafters.
     """
 
     sequence: Sequence
@@ -85,6 +87,7 @@ class Request:
     failed: Failure | None = None
     lost_policy: bool = False
     wanted_logprobs: int | None = None
+    peak_bytes: int = 0
     logprobs: list[TokenLogprob] = field(default_factory=list)
     _context: list[int] = field(default_factory=list)
 
@@ -106,10 +109,12 @@ class Request:
         metrics.draft_s += draft_s
 
     @property
-    def sequences(self) -> list[Sequence]:
-        """All that hold entries for it: its own, and those of a mode and of laws."""
-        of_laws = [each for law in self.sampler.laws for each in law.held()]
-        return [self.sequence, *(self.mode.held() if self.mode is not None else ()), *of_laws]
+    def sequences(self) -> list[Held]:
+        """All that hold entries for it: its own, and those of a mode, of laws and of drafters."""
+        found: list[Held] = [self.sequence, *(self.mode.held() if self.mode is not None else ())]
+        found += [each for law in self.sampler.laws for each in law.held()]
+        self.each_drafter(lambda drafter: found.extend(drafter.held()))
+        return found
 
     @property
     def done(self) -> bool:
@@ -258,6 +263,9 @@ class Request:
             _ = bool(drafter.drawing)
 
         self.each_drafter(tell)
+        if self.drafters:
+            # They have read the prompt, of which nothing is dropped or encoded yet.
+            self.peak_bytes = held_bytes(self.sequences)
 
     def begin_laws(self) -> None:
         """The prompt has been read, and nothing is written yet."""
@@ -380,6 +388,6 @@ def load_of(requests: Seq[Request]) -> Load | None:
     """What the time of a step of these requests depends on; None where nobody drafts."""
     if not any(request.drafters for request in requests):
         return None
-    recipe = " | ".join(sorted({request.sequence.plan.text for request in requests}))
+    recipe = " | ".join(sorted({whole(request.sequence.plan).learned_as for request in requests}))
     tokens = sum(len(request.sequence) for request in requests)
     return Load(recipe, len(requests), tokens.bit_length())

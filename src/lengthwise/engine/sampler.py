@@ -14,6 +14,7 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from torch import FloatTensor, LongTensor, Tensor
 from transformers import LogitsProcessorList
 
+from lengthwise.engine.context_ids import ContextIds
 from lengthwise.engine.next_token_law import NextTokenLaw, asked
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.steering import Steering
@@ -77,6 +79,7 @@ class Sampler:
         self.laws = laws
         self.prompt = 0
         self.state: Tensor | None = None
+        self._text = ContextIds()
         self.obey(rules)
 
     def obey(self, rules: Sequence[Any]) -> None:
@@ -85,8 +88,10 @@ class Sampler:
         Args:
             rules: logits processors of transformers, in order; they replace those given before.
         """
-        self._processors = LogitsProcessorList([*rules, *self.sampling.processors()])
-        self._reads = bool(rules) or self.sampling.repetition_penalty != 1
+        self._rules = LogitsProcessorList(rules)
+        # The penalty is our own: that of transformers looks at every token of the text each time.
+        free = replace(self.sampling, repetition_penalty=1.0)
+        self._processors = free.processors()
         #: Greedy over untouched logits: an argmax is all there is to do.
         self.plain = self.sampling.plain and not rules and not self.laws and self.steering is None
 
@@ -104,15 +109,28 @@ class Sampler:
         if self.steering is not None:
             scores = self.steering.process(given, context)
         else:
-            scores = given.float()[None]
+            scores = self._ruled(given.float(), context)
             if self._processors:
-                # What does not look at the context is not handed it: a long one costs time.
-                ids = torch.tensor([list(context) if self._reads else [0]], device=logits.device)
-                # Rules may write in place, and the logits are still wanted as they are.
-                scores = scores.clone() if self._reads else scores
-                scores = self._processors(cast(LongTensor, ids), cast(FloatTensor, scores))
-            scores = scores[0]
+                none = torch.zeros(1, 1, dtype=torch.int64, device=logits.device)
+                scores = self._processors(cast(LongTensor, none), cast(FloatTensor, scores[None]))
+                scores = scores[0]
         self.require(float(scores.max()), len(context), logits)
+        return scores
+
+    def _ruled(self, scores: Tensor, context: Sequence[int]) -> Tensor:
+        """Scores `[vocab]` as the rules and the repetition penalty leave them, which look at the
+        text; nobody else is shown it."""
+        penalty = float(self.sampling.repetition_penalty)
+        if not self._rules and penalty == 1:
+            return scores
+        self._text.follow(context, self.prompt, scores.device)
+        if self._rules:
+            ids = cast(LongTensor, self._text.ids[None])
+            # Rules may write in place, and the logits are still wanted as they are.
+            scores = self._rules(ids, cast(FloatTensor, scores.clone()[None]))[0]
+        if penalty != 1:
+            punished = torch.where(scores < 0, scores * penalty, scores / penalty)
+            scores = torch.where(self._text.seen(len(scores)), punished, scores)
         return scores
 
     def _lawful(self, logits: Tensor, context: Sequence[int]) -> Tensor:

@@ -55,6 +55,9 @@ def resolve(recipe: RecipeLike, model: AdaptedModel) -> Plan:
     }
     return Plan(
         text=str(Recipe(methods)),
+        learned_as=" + ".join(
+            piece.name if "start_law" in piece.hooks else str(piece.method) for piece in pieces
+        ),
         rule=next((piece.rule for piece in pieces if piece.rule is not None), None),
         placement=placement,
         codec=_codec(pieces),

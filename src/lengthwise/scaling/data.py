@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -142,11 +143,12 @@ def _text(path: Path) -> str:
 
 
 def _csv(path: Path, notes: list[str]) -> Iterator[tuple[int, Record]]:
-    lines = _text(path).splitlines()
-    delimiter = next((each for each in DELIMITERS if lines and each in lines[0]), ",")
+    text = _text(path)
+    first = text.partition("\n")[0]
+    delimiter = next((each for each in DELIMITERS if each in first), ",")
     if delimiter != ",":
         notes.append(f"{path.name}: columns are separated by {delimiter!r}")
-    reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
+    reader = csv.DictReader(StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         names = [str(name).strip() for name in reader.fieldnames or ()]
         twice = [name for name in names if name and names.count(name) > 1]
@@ -170,7 +172,7 @@ def _json_records(
     header: Record = {}
     skipped = 0
     keys: set[str] = set()
-    for line, text in enumerate(_text(path).splitlines(), 1):
+    for line, text in enumerate(_text(path).split("\n"), 1):
         if not text.strip():
             continue
         try:

@@ -37,7 +37,8 @@ _WITHOUT_FIELDS: set[SourceKind] = {"text", "document", "folder"}
 
 @dataclass(frozen=True)
 class Survey:
-    """What sources amount to before any text is read; `fingerprint` changes when a file does.
+    """What sources amount to before any text is read; `fingerprint` changes when a file does, and
+    when more or less memory leaves out other ones.
 
     passed: files of folders that are not read, by why.
     """
@@ -124,6 +125,8 @@ class Sources:
                 files, size = files + 1, size + file.size
                 stamp = "" if file.kind == "datasets" else _stamp(Path(file.location))
                 seen.update(f"{file.name}\0{file.kind}\0{file.size}\0{stamp}\n".encode())
+                if file.kind == "document" and records.is_too_big(file, self._fields):
+                    seen.update(f"{records.TOO_BIG}\n".encode())
             except UnreadableError as error:
                 if self._strict:
                     raise

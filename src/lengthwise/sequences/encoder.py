@@ -20,6 +20,7 @@ from lengthwise._utils.suggestions import did_you_mean, hint
 from lengthwise.sequences.cache import embedded_tokenizer
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.tokenization.end_tokens import declared_end, specials_of, usual_end
+from lengthwise.tokenization.id_range import id_range
 
 Ids = NDArray[np.int32]
 
@@ -33,6 +34,8 @@ _END = "<|endoftext|>"
 
 class Encoder:
     """tokenizer: of the `tokenizers` library. end_token: appended once to every document.
+
+    vocab_size: rows that embeddings need: its largest id and one.
 
     Raises SequenceError where the tokenizer has no such token.
     """
@@ -48,7 +51,7 @@ class Encoder:
                 f"{hint(end_token, specials_of(tokenizer))}"
             )
         self.tokenizer, self.end_token, self.end = tokenizer, end_token, int(end)
-        self.vocab_size = tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = id_range(tokenizer)
         self.fingerprint = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
     def encode(self, texts: list[str]) -> list[Ids]:
@@ -59,8 +62,7 @@ class Encoder:
     @property
     def dtype(self) -> np.dtype[np.uint16] | np.dtype[np.int32]:
         """The narrowest type that its ids are stored in."""
-        largest = max(self.vocab_size, self.end + 1)
-        return np.dtype(np.uint16) if largest <= 1 << 16 else np.dtype(np.int32)
+        return np.dtype(np.uint16) if self.vocab_size <= 1 << 16 else np.dtype(np.int32)
 
     def add(self, tokens: tuple[str, ...]) -> dict[str, int]:
         """The id of each token, which joins the vocabulary as a special one if it is new.
@@ -68,7 +70,7 @@ class Encoder:
         Works on `tokenizer`, not on the fingerprint: texts are encoded as before.
         """
         self.tokenizer.add_special_tokens([AddedToken(token, special=True) for token in tokens])
-        self.vocab_size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = id_range(self.tokenizer)
         return {token: self.id_of(token) for token in tokens}
 
     def id_of(self, token: str) -> int:

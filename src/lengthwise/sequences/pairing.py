@@ -29,6 +29,7 @@ TEST_FOLDERS = ("test", "tests", "spec", "specs", "testing", "unittests", "__tes
 NEAR = 0.9
 """How alike two names are at least where none is the same, as difflib counts."""
 ALONE = -1
+_LETTERS = 128
 _DEEP = 3
 """Folders that a test's name may repeat."""
 _CODE = re.compile(r"^\.[A-Za-z]\w*$")
@@ -72,15 +73,40 @@ def match(names: list[str]) -> dict[int, int]:
     for place, subject, suffix in tests:
         if not _take(found, by_name.get((subject, suffix), []), place, names):
             left.append((place, subject, suffix))
-    spelt: dict[str, list[str]] = defaultdict(list)
-    for word, suffix in by_name:
-        spelt[suffix].append(word)
+    spelt = {
+        asked: Spellings([word for word, suffix in by_name if suffix == asked])
+        for asked in {suffix for _, _, suffix in left}
+    }
     for place, subject, suffix in left:
-        for word in difflib.get_close_matches(subject, spelt[suffix], 5, NEAR):
+        for word in spelt[suffix].near(subject):
             near = [code for code in by_name[word, suffix] if _near(subject, word, names[code])]
             if _take(found, near, place, names):
                 break
     return found
+
+
+class Spellings:
+    """Words, of which the nearest are found without comparing a word with each."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+        self._sizes = np.array([len(word) for word in words], np.int64)
+        self._counts = np.zeros((_LETTERS, len(words)), np.int16)
+        owners = np.repeat(np.arange(len(words)), self._sizes)
+        np.add.at(self._counts, (_letters("".join(words)), owners), 1)
+
+    def near(self, word: str) -> list[str]:
+        """The nearest five that are at least NEAR: what difflib finds among all."""
+        letters, counts = np.unique(_letters(word), return_counts=True)
+        # No two words have more in common than the letters that are in both.
+        shared = np.minimum(self._counts[letters], counts[:, None].astype(np.int16)).sum(axis=0)
+        likely = np.flatnonzero(2.0 * shared / (self._sizes + len(word)) >= NEAR)
+        return difflib.get_close_matches(word, [self._words[n] for n in likely], 5, NEAR)
+
+
+def _letters(text: str) -> Ints:
+    """A number below _LETTERS for each letter; some of other scripts share one."""
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64) % _LETTERS
 
 
 def _near(subject: str, word: str, name: str) -> bool:

@@ -97,6 +97,11 @@ def check(file: SourceFile, fields: Fields) -> None:
         check_fields(file.location, file.kind, fields)
 
 
+def is_too_big(file: SourceFile, fields: Fields) -> bool:
+    """Whether a PDF or its like would take more than the memory, so that it is skipped."""
+    return file.size > fields.memory // 6
+
+
 def _one(file: SourceFile, fields: Fields) -> Record:
     """A file that is one document."""
     if file.kind == "folder":
@@ -122,7 +127,7 @@ def _document(file: SourceFile, fields: Fields, otherwise: str) -> Record:
         if otherwise:
             return record
         raise UnreadableError(file.location, "packed: unpack it first")
-    if file.size > fields.memory // 6:
+    if is_too_big(file, fields):
         return Record(file.name, file.repository, 0, file.size, skipped=otherwise or TOO_BIG)
     from lengthwise.documents.files import read_document
 

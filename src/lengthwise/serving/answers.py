@@ -14,6 +14,7 @@ from lengthwise.serving.choosing import Choices
 from lengthwise.serving.engine import Piece, TokenLogprob
 from lengthwise.serving.figures import figures_of
 from lengthwise.serving.logprobs import chat_logprobs, prompt_logprobs, text_logprobs
+from lengthwise.tokenization.detokenise import Incremental
 
 if TYPE_CHECKING:
     from lengthwise.api.model import Model
@@ -27,18 +28,15 @@ STOP, LENGTH, DEADLINE = "stop", "length", "deadline"
 class Text:
     """One text of an answer as it comes.
 
-    echo: what stands before it. prompt: of the tokens of that. written: characters of its tokens so
-    far, the echo among them.
+    echo: what stands before it. prompt: of the tokens of that. read: what its tokens say so far, as
+    far as their log-probabilities were told.
     """
 
     echo: str = ""
     prompt: list[TokenLogprob] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     generation: Generation | None = None
-    written: int = 0
-
-    def __post_init__(self) -> None:
-        self.written = len(self.echo)
+    read: Incremental | None = None
 
     @property
     def likelihood(self) -> float:
@@ -93,8 +91,8 @@ class Answer:
         if not self.wants_logprobs or tokenizer is None:
             return None
         text = self.texts[number]
-        made = text_logprobs(tokenizer, found, text.written)
-        text.written += sum(map(len, made["tokens"]))
+        text.read = text.read or Incremental(tokenizer)
+        made = text_logprobs(tokenizer, found, text.read, len(text.echo))
         if text.prompt:
             before = prompt_logprobs(tokenizer, text.prompt, text.echo)
             made = {name: before[name] + made[name] for name in made}
@@ -129,7 +127,7 @@ class Answer:
         text.generation = piece.done if isinstance(piece.done, Generation) else None
         text.prompt = piece.prompt
         found = []
-        if piece.text or (piece.logprobs and self.wants_logprobs):
+        if piece.text or (self.wants_logprobs and (piece.logprobs or piece.prompt)):
             said = text.echo + piece.text if piece.prompt else piece.text
             choice = {"index": number, **self._said(said, number, piece.logprobs)}
             found.append(self._frame(self.chunk, [{**choice, "finish_reason": None}]))

@@ -139,14 +139,13 @@ def _ids(name: str, prompt: Any, model: HeldModel) -> list[int]:
 
 def _most(given: Mapping[str, Any], prompt: str) -> int:
     """Tokens of a text, at most."""
-    found = {
-        given[name] for name in ("max_tokens", "max_completion_tokens") if name in given
-    }  # fmt: skip
-    if len(found) > 1:
+    names = ("max_tokens", "max_completion_tokens")
+    found = {name: given[name] for name in names if name in given}
+    for name, count in found.items():
+        require_count(name, count)
+    if len(set(found.values())) > 1:
         raise LengthwiseError("max_tokens and max_completion_tokens differ; give one")
-    most = found.pop() if found else CHAT_TOKENS if prompt == "messages" else TEXT_TOKENS
-    require_count("max_tokens", most)
-    return int(most)
+    return int(next(iter(found.values()), CHAT_TOKENS if prompt == "messages" else TEXT_TOKENS))
 
 
 def _stops(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from lengthwise.recipes import Recipe
 from lengthwise.serving.batch_order import Order, Prefix, Text
 from lengthwise.serving.batch_plan import LEAST, OutputLengths
 from lengthwise.serving.job import Ask, Job, Piece
+from lengthwise.serving.room import most_bytes
 
 Told = Callable[[int, "list[Generation] | Exception"], None]
 # Steps between two looks at how many bytes are held.
@@ -148,18 +149,18 @@ class BatchJob:
         return found
 
     def _need(self, text: Text) -> int:
-        """Bytes that a text will take, stored plain: its prompt and what it is expected to write,
-        its prefix left aside where it is held by reference."""
+        """Bytes that a text will take: its prompt and what it is expected to write, its prefix left
+        aside where it is held by reference."""
         prefix = text.prefix
         assert prefix is not None
-        tokens = len(text.ask.ids) + self._order.expected(text)
-        held = prefix.sequence
+        model, plan, held = self.model.adapted, prefix.plan, prefix.sequence
+        need = most_bytes(model, plan, len(text.ask.ids), self._order.expected(text))
         if held is None and prefix.left > 1:
-            tokens += prefix.group.prefix
-        elif held is not None and prefix.plan.retention is None and prefix.plan.codec is None:
+            need += most_bytes(model, plan, prefix.group.prefix, 0)
+        elif held is not None and plan.retention is None and plan.codec is None:
             # What drops or encodes at the end of the prompt takes a copy.
-            tokens -= len(held) if _shared(held) else 0
-        return int(tokens * self.model.adapted.bytes_per_token * _SPARE)
+            need = max(0, need - _shared(held))
+        return int(need * _SPARE)
 
     @property
     def _prefixes(self) -> PrefixCache | None:
@@ -167,10 +168,8 @@ class BatchJob:
 
     def _require_fits(self, text: Text, plan: Plan) -> None:
         """Refuses a prompt that cannot be held, whatever else is given up."""
-        placement = plan.placement
-        bounded = placement.window is not None and not placement.keeps_far
-        least = len(text.ask.ids) * self.model.adapted.bytes_per_token
-        if least > self.kv_bytes and not bounded:
+        least = most_bytes(self.model.adapted, plan, len(text.ask.ids), 0)
+        if least > self.kv_bytes:
             raise Refused(
                 f"a prompt of {len(text.ask.ids):,} tokens takes {least / 1e6:,.1f} MB of keys and "
                 f"values, and {self.kv_bytes / 1e6:,.1f} MB may be held",
@@ -198,9 +197,8 @@ class BatchJob:
             self._step()
         try:
             self._require_fits(text, prefix.plan)
-            held = self._held(text, prefix)
-            self._reading = [held]
-            running = self._begin(text, held, prefix.plan)
+            self._reading = [self._held(text, prefix)]
+            running = self._begin(text, prefix.plan)
         except Exception as error:
             # An error of one line, of whatever kind, is that line's.
             self._reading = []
@@ -216,10 +214,10 @@ class BatchJob:
             return OutOfMemory(len(text.ask.ids), 0, str(self.model.adapted.device), error)
         return error
 
-    def _begin(self, text: Text, held: Sequence, plan: Plan) -> _Running:
+    def _begin(self, text: Text, plan: Plan) -> _Running:
         """Reads the prompt of a text on from what is held."""
         job = Job(self.model, plan, text.ask, lambda piece: self._hear(text, piece))
-        job.row.held = held
+        (job.row.held,) = self._reading
         job.asked = replace(job.asked, prefixes=self._prefixes)
         job.open()
         assert job.request is not None

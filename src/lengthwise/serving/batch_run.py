@@ -13,7 +13,6 @@ from lengthwise import recipes
 from lengthwise._utils.machine import free_memory
 from lengthwise.api.generation import Generation
 from lengthwise.api.held_model import HeldModel
-from lengthwise.errors import LengthwiseError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.recipes import RecipeLike
 from lengthwise.serving.batch_body import Names, answer, asks_of, names_of, refusal
@@ -172,7 +171,8 @@ def _todo(
             continue
         try:
             asks = asks_of(line, names, model)
-        except LengthwiseError as error:
+        except Exception as error:
+            # Whatever is wrong with a line, the others are run.
             results.add_body(line, *refusal(error))
             found.refused += 1
             continue

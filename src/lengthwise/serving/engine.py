@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from math import ceil
+
+import torch
 
 from lengthwise._utils.machine import free_memory
 from lengthwise._utils.openmp import give_back_team
@@ -15,11 +18,12 @@ from lengthwise.api.prefixes import bytes_of, prefix_cache_of
 from lengthwise.engine.logprobs import TokenLogprob
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import LengthwiseError
+from lengthwise.models.fits import free_on
 from lengthwise.recipes import RecipeLike
 from lengthwise.serving.job import Ask, Job, Piece
 from lengthwise.serving.scheduler import Scheduler, Stats
 
-# Of the memory that is free at the start: for KV of requests, and for prefixes.
+# Of what is free on the model's device at the start: for KV of requests, and for prefixes.
 KV_SHARE, CACHE_SHARE = 0.5, 0.1
 UNKNOWN_MEMORY = 4 << 30
 # Requests that wait at most.
@@ -51,12 +55,15 @@ class Ticket:
     """What was handed in. `cancel` may be called from any thread, at any time."""
 
     def __init__(self, job: Job, wake: Callable[[], None]) -> None:
-        self._job, self._wake = job, wake
+        # Who keeps a ticket keeps nothing of a text that is over.
+        self._job, self._wake = weakref.ref(job), wake
 
     def cancel(self) -> None:
         """Ends the text, if it is not whole yet; its last piece says so."""
-        self._job.cancelled = True
-        self._wake()
+        job = self._job()
+        if job is not None:
+            job.cancelled = True
+            self._wake()
 
 
 class Engine:
@@ -74,15 +81,15 @@ class Engine:
             model: it alone runs it from now on.
             recipe: whose plan is made at once, so that the first request need not wait for it.
             cache_bytes: for what prompts begin with; None: what the model has, or a tenth of the
-                memory that is free. 0 keeps none.
-            kv_bytes: for entries of requests; None: half of the memory that is free.
+                memory that is free on its device. 0 keeps none.
+            kv_bytes: for entries of requests; None: half of the memory that is free there.
             queue: requests that may wait.
             rows: that run at once, at most.
 
         Raises:
             LengthwiseError: for a recipe that cannot run on this model, and numbers that are none.
         """
-        free = free_memory() or UNKNOWN_MEMORY
+        free = _free_for_entries(model.adapted.device)
         self.model = model
         if cache_bytes is not None or model.prefix_cache is None:
             size = int(free * CACHE_SHARE) if cache_bytes is None else cache_bytes
@@ -122,7 +129,8 @@ class Engine:
             LengthwiseError: for what cannot run, or could never be let in.
         """
         job = Job(self.model, self._plan(ask.recipe), ask, told)
-        job.told = partial(_tell, job, told)
+        ticket = Ticket(job, self._wake)
+        job.told = partial(_tell, ticket, told)
         self._scheduler.require_room(job)
         with self._changed:
             if self._closing or not self.alive:
@@ -133,7 +141,7 @@ class Engine:
                 raise QueueFull(waiting, max(1, ceil(seconds)))
             self._inbox.append(job)
             self._changed.notify()
-        return Ticket(job, self._wake)
+        return ticket
 
     def _wake(self) -> None:
         with self._changed:
@@ -164,17 +172,24 @@ class Engine:
 
     # Its own thread.
 
+    def _take(self) -> bool:
+        """Waits for something to do, and takes what is new.
+
+        Returns:
+            False where nothing is left and nothing more will come.
+        """
+        scheduler = self._scheduler
+        with self._changed:
+            while scheduler.idle and not self._inbox and not self._closing:
+                self._changed.wait()
+            new, self._inbox = self._inbox, []
+        for job in new:
+            scheduler.add(job)
+        return not scheduler.idle
+
     def _run(self) -> None:
         scheduler = self._scheduler
-        while True:
-            with self._changed:
-                while scheduler.idle and not self._inbox and not self._closing:
-                    self._changed.wait()
-                new, self._inbox = self._inbox, []
-                if self._closing and scheduler.idle and not new:
-                    return
-            for job in new:
-                scheduler.add(job)
+        while self._take():
             if self._stopped:
                 scheduler.cancel_all()
             try:
@@ -185,11 +200,17 @@ class Engine:
             self._stats = scheduler.stats()
 
 
-def _tell(job: Job, told: Callable[[Piece], None], piece: Piece) -> None:
+def _free_for_entries(device: torch.device) -> int:
+    """Bytes that are free where a model keeps entries, swap left aside: a step reads them all."""
+    free = free_on(device) if device.type == "cuda" else free_memory()
+    return UNKNOWN_MEMORY if free is None else free
+
+
+def _tell(ticket: Ticket, told: Callable[[Piece], None], piece: Piece) -> None:
     try:
         told(piece)
     except Exception:
-        job.cancelled = True
+        ticket.cancel()
         LOG.exception("a listener of a text failed; the text is cancelled")
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence as Seq
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.slices import Slices
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.recipes import Recipe
+from lengthwise.serving.room import coming_bytes, most_bytes, own_bytes
 from lengthwise.tokenization.detokenise import TextStream
 
 # Why a text ended that took longer than it was given.
@@ -70,8 +72,8 @@ class Job:
     """An `Ask` on its way. told: called with every piece. cancelled: nobody wants it any more.
 
     asked, plan, row: of it as the engine takes them. unit: tokens that are read together, at least.
-    slices: the chunk of its prompt that is under way. reserved: KV bytes kept for it. Raises
-    LengthwiseError for what cannot run.
+    slices: the chunk of its prompt that is under way. reserved: KV bytes kept for it. whole: what
+    was told last. Raises LengthwiseError for what cannot run.
     """
 
     def __init__(
@@ -86,7 +88,9 @@ class Job:
         self._losses = Losses(likeliest=ask.logprobs) if echoes else None
         prefixes = None if echoes else model.prefix_cache
         self.asked = Asked(plan, ask.max_new_tokens, stop_ids, ask.stop, prefixes=prefixes)
-        self.row = Row(ask.ids, ask.sampling, self._hear if model.tokenizer else None, plan=plan)
+        self._heard: list[str] = []
+        sink = self._heard.append if model.tokenizer else None
+        self.row = Row(ask.ids, ask.sampling, sink, plan=plan)
         if ask.logprobs is not None and plan.mode is not None:
             raise Refused(
                 f"{plan.text} writes several texts at once, and logprobs are of one",
@@ -98,15 +102,13 @@ class Job:
         mode = None if plan.mode is None else plan.mode()
         self._texts = 1 if mode is None else mode.width
         self.request: Request | None = None
+        self.whole: Generation | None = None
         self._text: TextStream | None = None
-        self._heard: list[str] = []
         self._told = self._held = 0
+        self._looked = False
         self.unit = 1
         self.reserved = 0
         self.slices: Slices | None = None
-
-    def _hear(self, text: str) -> None:
-        self._heard.append(text)
 
     @property
     def late(self) -> bool:
@@ -124,10 +126,29 @@ class Job:
         """Tokens of the prompt that are still to be read."""
         return len(self.ask.ids) - (0 if self.request is None else len(self.request.sequence))
 
+    @cached_property
+    def most_bytes(self) -> int:
+        """KV bytes that it may come to hold."""
+        adapted, new = self.model.adapted, self.ask.max_new_tokens
+        return most_bytes(adapted, self.plan, len(self.ask.ids), new, self._texts)
+
     @property
-    def most_tokens(self) -> int:
-        """The most it will hold entries of."""
-        return len(self.ask.ids) + self._texts * self.ask.max_new_tokens
+    def bytes_to_hold(self) -> int:
+        """KV bytes that it may come to hold by itself, as far as it is. The prefix cache answers
+        for what is shared with it."""
+        request, plan = self.request, self.plan
+        assert request is not None
+        sequence = request.sequence
+        ended = sequence.prompt_length is not None
+        shared = 0
+        if ended or (plan.retention is None and plan.codec is None):
+            # What drops or encodes at the end of the prompt takes a copy.
+            shared = sum(group.near.shared_bytes for _, group in sequence.groups())
+        most = max(0, self.most_bytes - shared)
+        if not ended or request.mode is not None:
+            return most
+        coming = coming_bytes(sequence, self.ask.max_new_tokens - len(request.output))
+        return min(most, own_bytes(request.sequences) + coming)
 
     # Reading.
 
@@ -234,9 +255,9 @@ class Job:
         request = self.request
         assert request is not None
         sequence, ids = request.sequence, self.ask.ids
-        if not len(sequence):
+        if not self._looked:
             # Not before: another may have read the beginning just now.
-            self._held = reuse(self.row, request, self.asked)
+            self._looked, self._held = True, reuse(self.row, request, self.asked)
         count = min(self.left, max(self.unit, tokens // self.unit * self.unit))
         return ids[len(sequence) : len(sequence) + count]
 
@@ -264,19 +285,29 @@ class Job:
         self.request.cut(len(new), self._text.add(new, self.request.metrics))
 
     def tell(self) -> None:
-        """Says what is new; of a text that is done, all that is left, and that it is done."""
+        """Says what is new; of a text that is done, all that is left, and that it is done. It has
+        let go of its entries then."""
+        piece = self._piece()
+        if piece is not None:
+            self.told(piece)
+
+    def _piece(self) -> Piece | None:
         request = self.request
         assert request is not None and self._text is not None
         done: Generation | None = None
         if request.done:
             written = finish_row(request, self._text, self.asked)
             done = generation_of(self.row, written, self.model.tokenizer, self.ask.stop)
+            self.whole = done
+            self.release()
         output, start = request.output, self._told
         self._told = len(output)
-        text, self._heard = "".join(self._heard), []
-        if text or len(output) > start or done is not None:
-            prompt = self._prompt() if not start else []
-            self.told(Piece(text, output[start:], request.logprobs[start:], done, prompt))
+        text = "".join(self._heard)
+        self._heard.clear()
+        if not text and len(output) == start and done is None:
+            return None
+        prompt = self._prompt() if not start else []
+        return Piece(text, output[start:], request.logprobs[start:], done, prompt)
 
     def _prompt(self) -> list[TokenLogprob]:
         if self._losses is None:
@@ -303,6 +334,10 @@ class Job:
         self.slices = None
         self.request.sequence.discard()
         self.request.metrics.finish_reason = reason
+
+    def release(self) -> None:
+        """Lets go of its entries at once, whoever still holds the job."""
+        self.request = self._text = self.slices = self.row.held = None
 
 
 __all__ = ["CANCELLED", "DEADLINE", "Ask", "Job", "Piece"]

@@ -15,15 +15,19 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from traceback import clear_frames
 
 from lengthwise._utils.messages import first_line
+from lengthwise.api.generation import Generation
 from lengthwise.api.held_model import HeldModel
 from lengthwise.engine import loop
 from lengthwise.engine.beside import Beside, joins
+from lengthwise.engine.request import Request
 from lengthwise.errors import LengthwiseError, Refused
 from lengthwise.models.obstacles import no_autocast
 from lengthwise.serving.job import CANCELLED, DEADLINE, Job
 from lengthwise.serving.pace import ALONE, Pace
+from lengthwise.serving.room import own_bytes
 
 # Rounds in which the prompt with the least left to read goes first, until the oldest does.
 SHORT_FIRST = 3
@@ -92,7 +96,7 @@ class Scheduler:
         Args:
             job: in question.
         """
-        need = self._need(job)
+        need = job.most_bytes
         if need > self.kv_bytes:
             raise Refused(
                 f"{len(job.ask.ids):,} tokens of a prompt and {job.ask.max_new_tokens:,} of an "
@@ -122,7 +126,11 @@ class Scheduler:
             self._alone(job, partial(self._read, job, size, beside))
         self._rounds += 1
         if self._rounds % 16 == 0 or not (self.reading or self.writing):
-            self._kv_bytes = self._own_bytes()
+            running = self._requests([*self.reading, *self.writing])
+            self._kv_bytes = sum(own_bytes(request.sequences) for request in running)
+
+    def _requests(self, jobs: list[Job]) -> list[Request]:
+        return [job.request for job in jobs if job.request is not None]
 
     def _next(self) -> tuple[Job | None, int]:
         """Whose prompt is read now, and how many tokens of it; none for a step alone.
@@ -158,8 +166,7 @@ class Scheduler:
     def _write(self, beside: Beside | None) -> None:
         """A step of all that write, which may read some of a prompt."""
         begin = time.perf_counter()
-        requests = [job.request for job in self.writing if job.request is not None]
-        found = loop.step(requests, apart=True, beside=beside)
+        found = loop.step(self._requests(self.writing), apart=True, beside=beside)
         seconds = time.perf_counter() - begin
         if beside is not None and beside.read:
             self.pace.read(len(beside.tokens), seconds - self.pace.step_s)
@@ -183,10 +190,7 @@ class Scheduler:
             count = job.read(size)
             if count:
                 self.pace.read(count, time.perf_counter() - begin)
-        assert job.request is not None
-        # The prefix cache answers for what is shared.
-        shared = sum(group.near.shared_bytes for _, group in job.request.sequence.groups())
-        self._reserve(job, max(0, self._need(job) - shared))
+        self._reserve(job, job.bytes_to_hold)
         if job.done or not job.left:
             self.reading.remove(job)
             self.writing.append(job)
@@ -196,17 +200,17 @@ class Scheduler:
         """Tells everybody what is new, and lets go of what is done."""
         for job in list(self.writing):
             self._alone(job, job.tell)
-        done = [job for job in self.writing if job.request is not None and job.request.done]
-        self.writing = [job for job in self.writing if job not in done]
-        for job in done:
-            self._leave(job)
+        done = [(job, job.whole) for job in self.writing if job.whole is not None]
+        self.writing = [job for job in self.writing if job.whole is None]
+        for job, whole in done:
+            self._leave(job, whole)
 
     # Coming and going.
 
     def _let_in(self) -> None:
         while self.waiting and len(self.reading) + len(self.writing) < self.rows:
             job = self.waiting[0]
-            need = self._need(job)
+            need = job.most_bytes
             if self._reserved and self._reserved + need > self.kv_bytes:
                 return
             self.waiting.popleft()
@@ -235,6 +239,9 @@ class Scheduler:
         job.reserved = need
 
     def _lose(self, job: Job, error: Exception) -> None:
+        # The frames of the error hold what they worked on.
+        clear_frames(error.__traceback__)
+        job.release()
         self._reserve(job, 0)
         self._reasons["error"] += 1
         if not isinstance(error, LengthwiseError):
@@ -259,31 +266,16 @@ class Scheduler:
         if any(job.request is not None and job.request.done for job in self.writing):
             self._settle()
 
-    def _leave(self, job: Job) -> None:
-        assert job.request is not None
-        metrics = job.request.metrics
+    def _leave(self, job: Job, whole: Generation) -> None:
+        metrics = whole.metrics
         self._reserve(job, 0)
         self.request_s += (time.perf_counter() - job.begin - self.request_s) / 8
         self._reasons[metrics.finish_reason] += 1
         self._accepted.update(metrics.accepted)
         self._counts.update(
             prompt_tokens=metrics.prompt_tokens, reused_tokens=metrics.reused_tokens,
-            decoded_tokens=len(job.request.output), steps=metrics.steps, drafted=metrics.drafted,
+            decoded_tokens=len(whole.token_ids), steps=metrics.steps, drafted=metrics.drafted,
         )  # fmt: skip
-
-    def _need(self, job: Job) -> int:
-        """KV bytes that a request may come to hold, stored plain."""
-        return self.model.adapted.bytes_per_token * job.most_tokens
-
-    def _own_bytes(self) -> int:
-        """KV bytes held by those that run, shared ones left aside."""
-        found = 0
-        for job in [*self.reading, *self.writing]:
-            if job.request is not None:
-                for sequence in job.request.sequences:
-                    for _, group in sequence.groups():
-                        found += group.nbytes() - group.near.shared_bytes
-        return found
 
     def cancel_all(self) -> None:
         """Breaks off everything."""

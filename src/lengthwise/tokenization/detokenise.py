@@ -45,8 +45,11 @@ class Incremental:
         self._specials |= set(tokenizer.all_special_ids)
         if special:
             self._specials.clear()
+        self._silent: dict[int, bool] = {}
         self._hold = _CLEANED if self._cleans() else 0
         self.ids: list[int] = []
+        # Those of them that are decoded: what decoding skips would only make the window longer.
+        self._said: list[int] = []
         self.text = ""
         self.stable = 0
         # The window: tokens from start on are decoded together; up to read they are settled, since
@@ -69,13 +72,15 @@ class Incremental:
             tokens: ids that follow those added before.
         """
         self.ids.extend(tokens)
-        window = self._decode(self._start, len(self.ids))
+        self._said.extend(token for token in tokens if not self._skipped(token))
+        window = self._decode(self._start, len(self._said))
         self.text = self._settled + window[len(self._base) :]
         end = self._run()
-        sure = window if end == len(self.ids) else self._decode(self._start, max(end, self._read))
+        whole = end == len(self._said)
+        sure = window if whole else self._decode(self._start, max(end, self._read))
         stable = (self._settled + sure[len(self._base) :]).rstrip(UNFINISHED)
         self.stable = max(self.stable, len(stable) - self._hold)
-        if end == len(self.ids) and end - self._read >= _WINDOW and not self._open(window):
+        if whole and end - self._read >= _WINDOW and not self._open(window):
             base = self._decode(self._read, end)
             if base:
                 self._settled, self._base = self.text, base
@@ -89,22 +94,26 @@ class Incremental:
     def _open(self, window: str) -> bool:
         return window.endswith(UNFINISHED)
 
+    def _skipped(self, token: int) -> bool:
+        """Whether decoding leaves a token out: a special one, or one of no vocabulary."""
+        if token not in self._silent:
+            known = self._tokenizer.convert_ids_to_tokens(token) is not None
+            skips = token in self._specials or not known
+            self._silent[token] = skips and not decode(self._tokenizer, [token], self._special)
+        return self._silent[token]
+
     def _run(self) -> int:
-        """Where the run of single bytes at the end begins; skipped tokens do not end it."""
-        end = len(self.ids)
-        for place in range(len(self.ids) - 1, self._read - 1, -1):
-            if self.ids[place] in self._specials:
-                continue
-            if not self._byte(self.ids[place]):
-                break
-            end = place
+        """Where the run of single bytes at the end begins."""
+        end = len(self._said)
+        while end > self._read and self._byte(self._said[end - 1]):
+            end -= 1
         return end
 
     def _byte(self, token: int) -> bool:
         return bool(_BYTE.fullmatch(str(self._tokenizer.convert_ids_to_tokens(token))))
 
     def _decode(self, start: int, stop: int) -> str:
-        return decode(self._tokenizer, self.ids[start:stop], self._special)
+        return decode(self._tokenizer, self._said[start:stop], self._special)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], special: bool = False) -> str:

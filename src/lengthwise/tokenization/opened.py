@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from lengthwise.errors import LengthwiseError
+from lengthwise.tokenization.id_range import id_range
 from lengthwise.tokenization.token_bytes import bytes_of_piece, spelled_tokens
 
 Ids = list[int]
@@ -86,7 +87,7 @@ class Fast(OpenTokenizer):
         specials = {token for token, found in added.items() if found.special}
         self._added = set(added)
         self._words = {token: word for word, token in tokenizer.get_vocab().items()}
-        size, notes = max(self._words, default=-1) + 1, []
+        size, notes = id_range(tokenizer), []
         try:
             spelled = spelled_tokens(tokenizer, specials, word_pieces=True)
         except LengthwiseError as error:

@@ -219,7 +219,7 @@ class _Run:
         self._progress.step(step, self.steps, record)
         last, stopped = step == self.steps, bool(self._came)
         if last or stopped or step % self.settings.every == 0:
-            checkpoints.save(self._folder, self.prefix, self.optimizer, step, self._log.position,
+            checkpoints.save(self._folder, self.prefix, self.optimizer, step, self._log.settle(),
                              self._name)  # fmt: skip
         return not stopped
 

@@ -215,7 +215,9 @@ def read_pairs(folder: Path) -> list[Pair]:
             continue
         lines = place.with_suffix(".jsonl")
         try:
-            found += [Pair.of(json.loads(line)) for line in lines.read_text("utf-8").splitlines()]
+            # Not `splitlines`: texts hold line marks that are none in JSON.
+            texts = filter(None, lines.read_text("utf-8").split("\n"))
+            found += [Pair.of(json.loads(each)) for each in texts]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise TrainingError(f"{lines} is damaged ({error}): delete {place} too") from None
     return found

@@ -17,7 +17,7 @@ from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method
 from lengthwise.methods.options import option, options
 from lengthwise.sequences.curricula import NAMES as CURRICULA
-from lengthwise.training.deciding import FREE, Table, without
+from lengthwise.training.deciding import FREE, Table, idle, without
 from lengthwise.training.positions import frequency_method
 from lengthwise.training.schedules import DECAYS, NAMES as SCHEDULES
 from lengthwise.training.windows import window_method
@@ -254,6 +254,10 @@ class RunConfig:
         for name, domain in self.upsampling.domains.items():
             if not domain.data:
                 raise TrainingError(f"upsampling.domains.{name}.data is missing: name a folder")
+        for key, value, needed in idle(self):
+            raise TrainingError(
+                f"{key}={value!r} does nothing without {needed}: give that too, or leave it out"
+            )
 
     def path(self, name: str) -> Path:
         """A path of the file, as one that can be opened."""

@@ -136,7 +136,7 @@ class Feed:
             for name, domain in config.upsampling.domains.items()
         }
         for name, other in self._domains.items():
-            self.check_alike(other, f"upsampling.domains.{name}.data")
+            self._check_domain(other, f"upsampling.domains.{name}.data")
         self._extended: Stretches | None = None
         self._drawer: Curriculum | Upsampled = curriculum
         if self._domains:
@@ -204,6 +204,22 @@ class Feed:
         if ours["fingerprint"] != theirs["fingerprint"]:
             raise TrainingError(
                 f"{key} was built with another tokenizer than data.train: build both with one"
+            )
+
+    def _check_domain(self, other: SequenceSet, key: str) -> None:
+        """Raises TrainingError unless rows of `other` are read as ours are: a step mixes them."""
+        self.check_alike(other, key)
+        ours, theirs = self.manifest, other.manifest
+        differing = [
+            name for name in ("target_token", "document_mask") if ours[name] != theirs[name]
+        ]
+        if theirs.get("added_tokens", {}).items() - ours.get("added_tokens", {}).items():
+            differing.append("added_tokens")
+        if differing:
+            raise TrainingError(
+                f"{key} ({other.folder}, {theirs['method']}) cannot be mixed with data.train "
+                f"({self.base.folder}, {ours['method']}): they differ in {', '.join(differing)}; "
+                "build both by one method"
             )
 
     def step(self, step: int, ahead: bool = False) -> StepData:

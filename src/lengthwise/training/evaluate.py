@@ -23,6 +23,7 @@ from lengthwise.sequences.store import tokens_in
 from lengthwise.sequences.token_store import PROMPTS, TokenStore
 from lengthwise.training.config import TrainingError
 from lengthwise.training.data import IGNORED, Batch
+from lengthwise.training.model import learned_positions
 from lengthwise.training.parallel import Ranks
 from lengthwise.training.step import token_losses
 
@@ -89,6 +90,16 @@ class Validation:
             if full or end == len(order):
                 self._batches.append(order[first:end])
                 first = end
+
+    def check_positions(self, config: Any) -> None:
+        """Raises TrainingError for a model that does not know the positions of the longest one."""
+        learned, longest = learned_positions(config), self._lengths[self._batches[-1]].max()
+        # The last token is only a target.
+        if learned and learned < longest - 1:
+            raise TrainingError(
+                f"the model has {learned:,} learned positions and data.validation is read up to "
+                f"{longest:,} tokens: set evaluation.max_length to {learned}"
+            )
 
     @torch.no_grad()
     def run(self, model: nn.Module, ranks: Ranks) -> Evaluation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import torch
 from torch import nn
 
 from lengthwise._utils.files import ASIDE
+from lengthwise._utils.own_files import exchange, files_in
 from lengthwise.sequences.files import read_json, write_json
 from lengthwise.training import checkpoint as checkpoints
+from lengthwise.training.config import TrainingError
 from lengthwise.training.model import DTYPES
 from lengthwise.training.scale_network import is_part
 from lengthwise.training.tokenizer_files import Files
@@ -26,27 +27,27 @@ def export(
     place: Path, model: nn.Module, weights: dict[str, torch.Tensor], files: Files, dtype: str,
     origin: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Puts the model into `place` in the place of one that was there.
+    """Puts the model into `place` in the place of one that was there; others' files stay.
 
     dtype: one of DTYPES. origin: what ORIGIN is to say. Raises TrainingError where the disk
-    refuses; the model that was there stays then.
+    refuses, or another's file has a name of the model's; the model that was there stays then.
     """
     aside = place.with_name(place.name + ASIDE)
     shutil.rmtree(aside, ignore_errors=True)
     with checkpoints.said(place, aside):
         checkpoints.save_model(aside, model, _narrowed(model, weights, DTYPES[dtype]), files)
         _say_dtype(aside / "config.json", DTYPES[dtype])
-        write_json(aside / ORIGIN, origin)
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(aside, place)
+        write_json(aside / ORIGIN, {**origin, "files": files_in(aside)})
+        exchange(aside, place, ORIGIN, TrainingError)
 
 
 def exported(place: Path) -> int | None:
     """The step that the model in `place` was left after, if there is one."""
     if not (place / ORIGIN).is_file():
         return None
-    found = read_json(place / ORIGIN)
-    return int(found["step"])
+    # Without a step it was being put there when the run was killed.
+    step: int | None = read_json(place / ORIGIN).get("step")
+    return step
 
 
 def _narrowed(

@@ -7,6 +7,7 @@ and `L` validation loss, so `lengthwise scaling fit` reads the file as it is.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -39,11 +40,17 @@ class Log:
                         "it back, or delete the folder to begin anew"
                     )
                 self._file.truncate(position)
+                # Cutting a file leaves its position where it was, behind the end.
+                self._file.seek(position)
 
-    @property
-    def position(self) -> int:
-        """Bytes written so far."""
-        return self._file.tell() if self._file else 0
+    def settle(self) -> int:
+        """Bytes written so far, all of which are on the disk when this returns."""
+        if self._file is None:
+            return 0
+        with said_plainly(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def write(self, record: Record) -> None:
         """Adds one line, which is on its way to the disk when this returns."""

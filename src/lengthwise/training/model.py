@@ -71,8 +71,8 @@ def open_model(
                 f"the model has {has:,} tokens and the data's tokenizer {needed:,}: leave "
                 f"model.vocab_size out, or set it to {needed} or more"
             )
-    learned = getattr(model.config, "max_position_embeddings", None)
-    if learned and learned < manifest["max_length"] and not _rotates(model.config):
+    learned = learned_positions(model.config)
+    if learned and learned < manifest["max_length"]:
         raise TrainingError(
             f"the model has {learned:,} learned positions and the data's rows up to "
             f"{manifest['max_length']:,} tokens: build the data with --max-length {learned}"
@@ -263,9 +263,11 @@ def _new_config(options: ModelOptions, manifest: dict[str, Any]) -> Any:
         raise TrainingError(f"[model] family {family!r} refuses these settings: {why}") from error
 
 
-def _rotates(config: Any) -> bool:
-    """Whether positions are computed, so that there are as many as one likes."""
-    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta"))
+def learned_positions(config: Any) -> int | None:
+    """How many positions a model knows; None where it computes them, as many as one likes."""
+    if any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta")):
+        return None
+    return getattr(config, "max_position_embeddings", None)
 
 
 def choose_trained(model: PreTrainedModel, which: str) -> None:

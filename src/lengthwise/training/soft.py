@@ -273,7 +273,7 @@ class _Run:
         last, stopped = step == self.steps, bool(self._came)
         if last or stopped or step % self.settings.every == 0:
             checkpoints.save(self._folder, Trained(self.encoder), self.optimizer, step,
-                             self._log.position, self._name)  # fmt: skip
+                             self._log.settle(), self._name)  # fmt: skip
         return not stopped
 
 

@@ -89,7 +89,8 @@ def read_pairs(model: Model, path: str | PathLike[str]) -> list[Example]:
         TrainingError: for a file that is missing or holds something else, with the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: texts hold line marks that are none in JSON.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error})") from None
     found = []

@@ -176,7 +176,7 @@ class Trainer:
             return
         state = {
             "step": self.done, "tokens": self.tokens, "elapsed": self.elapsed,
-            "log_bytes": self._log.position if self._log else 0,
+            "log_bytes": self._log.settle() if self._log else 0,
             "interval": asdict(self._interval), "context": self.ranks.context,
             "accumulate": self.config.accumulate, "attention": self.config.model.attention,
             "planned_steps": self._plan.steps, "export_dtype": self._dtype,
@@ -337,6 +337,8 @@ class Trainer:
 
     def _take(self, model: Any, folder: Path | None = None) -> None:
         """Makes a model the run's: wrapped, in training, with a new optimizer. folder: its own."""
+        if self._validation:
+            self._validation.check_positions(model.config)
         self.sizes = sizes_of(model)
         packed = self.feed.manifest["document_mask"] and not self.feed.manifest["target_token"]
         attach(model, self.config, self.ranks, packed, folder)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lengthwise.engine.kv_cache.entries import KVEntries
-from lengthwise.engine.kv_cache.kv_store import KVStore
+from lengthwise.engine.kv_cache.kv_store import MOST_SHARED, KVStore
 from lengthwise.engine.kv_cache.rollback import roll_back
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.together import sharing
@@ -114,6 +114,42 @@ def test_sums_of_an_observer_are_not_shared() -> None:
     held = entries(0, 4)
     store.append(KVEntries(held.key, held.value, held.index, None, torch.zeros(2, 4)))
     assert store.freeze() == () and store.tail_length == 4
+
+
+def test_a_store_that_is_frozen_often_holds_few_blocks() -> None:
+    store, first = KVStore(), entries(0, 500)
+    store.share([first])
+    whole = [first]
+    for start in range(500, 600):
+        new = entries(start, 1)
+        whole.append(new)
+        store.append(new)
+        blocks = store.freeze()
+        assert len(blocks) == min(MOST_SHARED, start - 498) and not store.tail_length
+        # What is long stays where it is, for others hold it too.
+        assert blocks[0] is first
+    assert store.index().tolist() == [list(range(600))]
+    found = store.read()
+    assert found is not None
+    assert torch.equal(found.key, torch.cat([each.key for each in whole], 1))
+    assert torch.equal(found.value, torch.cat([each.value for each in whole], 1))
+
+
+def test_a_branch_of_a_branch_of_a_branch_holds_few_blocks_and_says_the_same() -> None:
+    model = adapt(tiny_model("llama", initializer_range=0.15))
+    sequence, plain = read(model), read(model)
+    others = []
+    for token in TEXT[40:] + TEXT:
+        sequence = sequence.branch()
+        others.append(sequence)
+        prefill(sequence, [token]), prefill(plain, [token])
+        assert all(len(g.near.shared) <= MOST_SHARED for _, g in sequence.groups())
+    torch.testing.assert_close(sequence.last_logits, plain.last_logits, rtol=0, atol=1e-5)
+    # Those that were left behind still say what they said.
+    left = others[7]
+    again = Sequence(model)
+    prefill(again, [*left.tokens, 9]), prefill(left, [9])
+    torch.testing.assert_close(left.last_logits, again.last_logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("recipe", ["full", "yarn(factor=2)"])

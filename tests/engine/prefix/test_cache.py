@@ -221,3 +221,60 @@ def test_queries_that_a_retention_asks_for_are_read(model: lengthwise.Model) -> 
 def test_bytes_that_are_none_are_refused(given: object) -> None:
     with pytest.raises(LengthwiseError, match="cache_bytes"):
         lengthwise.wrap(tiny_model("llama"), cache_bytes=given)  # type: ignore[arg-type]
+
+
+def counting(cache: PrefixCache, marks: list[str]) -> PrefixCache:
+    """The same, of which every look at the weights is noted."""
+    mark = cache._mark_now
+
+    def noted() -> str:
+        marks.append(mark())
+        return marks[-1]
+
+    cache._mark_now = noted
+    return cache
+
+
+def test_weights_are_looked_at_once_until_they_change() -> None:
+    model, marks = lengthwise.wrap(tiny_model("llama"), cache_bytes="16MiB"), list[str]()
+    assert model.prefix_cache is not None
+    counting(model.prefix_cache, marks)
+    asked = {"max_new_tokens": 2, "stop_ids": []}
+    # Nothing can be reused, so nothing is looked at.
+    model.generate(TEXT, "streaming", **asked)
+    assert marks == []
+    for _ in range(3):
+        model.generate(TEXT, **asked)
+    assert len(marks) == 1
+    # As adapters are merged: torch does not count it.
+    model.adapted.model.model.layers[0].self_attn.k_proj.weight.data += 0.5
+    assert model.generate(TEXT, **asked).metrics.reused_tokens == 0
+    assert len(marks) == 2 and marks[0] != marks[1]
+    assert model.generate(TEXT, **asked).metrics.reused_tokens > 0
+
+
+def test_a_text_too_large_for_it_leaves_what_is_held(model: lengthwise.Model) -> None:
+    cache = model.prefix_cache
+    assert cache is not None
+    model.generate(TEXT[:20], max_new_tokens=2, stop_ids=[])
+    cache.capacity = cache._tree.capacity = 2 * cache.stats.nbytes
+    model.generate(tokens(91)[::-1], max_new_tokens=2, stop_ids=[])
+    assert cache.stats.evicted == 0
+    found = model.generate(TEXT[:25], max_new_tokens=2, stop_ids=[])
+    assert found.metrics.reused_tokens == 20
+
+
+def test_who_is_over_keeps_what_it_holds_and_others_find_it(model: lengthwise.Model) -> None:
+    cache = model.prefix_cache
+    assert cache is not None
+    for over in (True, False):
+        cache.clear()
+        sequence = Sequence(model.adapted)
+        prefill(sequence, TEXT)
+        stores = [group.near for _, group in sequence.groups()]
+        before = [store.allocated for store in stores]
+        cache.insert(sequence, over=over)
+        after = [store.allocated for store in stores]
+        assert all((a is b) == over for a, b in zip(before, after, strict=True))
+        assert all(bool(store.shared) == (not over) for store in stores)
+        assert cache.peek(Sequence(model.adapted), [*TEXT, 1]) == len(TEXT)

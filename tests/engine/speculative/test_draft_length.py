@@ -20,6 +20,7 @@ from lengthwise.engine.speculative.draft_length import (
     policy_for,
 )
 from lengthwise.engine.speculative.drafter import Drafter
+from lengthwise.engine.speculative.latest import MOST
 from lengthwise.engine.speculative.step_cost import Load
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.draft_length.goodput import Goodput as GoodputMethod
@@ -288,6 +289,27 @@ def test_what_an_interrupted_round_of_another_load_asked_is_not_paid_for() -> No
     tree.add_chain([1, 2], source="lookup")
     (kept,) = policy.choose(LOAD, [tree], [acceptance])
     assert kept.tokens[0] == 0 and not policy._asked
+
+
+def test_what_is_learned_is_of_the_recipes_that_ran_last() -> None:
+    policy, drafter = Goodput(0.03, clock=lambda: 0.0), Simulated("model", Machine(), lambda _: 0.5)
+    first = policy.population("recipe 0")
+    policy.observe(Load("recipe 0", 1, 10), 0, 7.0)
+    for number in range(3 * MOST):
+        load = Load(f"recipe {number}", 1, 10)
+        policy.population(load.recipe)
+        policy.draft_depth(load, drafter, Tree(0), Acceptance(), LIMIT)
+        policy.choose(load, [Tree(0)], [Acceptance()])
+        policy.observe(load, 0, 1.0)
+        policy.drafted(load, drafter, 0, 0.1)
+        policy.gained(load, drafter, 1)
+        # One that runs now and then is not forgotten.
+        assert policy.cost(Load("recipe 0", 1, 10)).known
+    assert [len(each) for each in (policy._costs, policy._stats, policy._population)] == [MOST] * 3
+    assert policy.population("recipe 0") is not first
+    # A drafter that was forgotten while it was asked is learned anew.
+    policy.drafted(Load("another", 1, 10), drafter, 0, 0.1)
+    policy.gained(Load("another", 1, 10), drafter, 1)
 
 
 def test_a_margin_is_learned_once_for_all_requests_of_a_model() -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lengthwise.evaluation.metrics.differences import difference_of, mean_of
+from lengthwise.evaluation.metrics.differences import by_question, difference_of, mean_of
 
 
 def test_a_mean_of_hits_has_wilsons_interval() -> None:
@@ -44,3 +44,9 @@ def test_a_difference_is_tested_pair_by_pair() -> None:
     assert mixed.value == pytest.approx(1 / 3) and mixed.p == pytest.approx(1.0)
     with pytest.raises(ValueError, match="zip"):
         difference_of([1.0], [1.0, 0.0])
+
+
+def test_samples_of_one_question_are_one_value_and_others_stay_as_they_are() -> None:
+    assert by_question([("b", 1.0), ("a", 0.0), ("b", 0.0)]) == [0.5, 0.0]
+    values = [0.1, 0.7, 0.3]
+    assert by_question(enumerate(values)) == values

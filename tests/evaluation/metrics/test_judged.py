@@ -51,6 +51,21 @@ def test_scores_are_held_against_full_where_both_have_one() -> None:
     assert kivi.mean is not None and kivi.mean.value == -4.0
 
 
+def test_replies_to_one_question_are_one_judgement_of_intervals_and_tests() -> None:
+    once = [JudgementRow("qa", r, 1, n, score=s - n, problem=f"p{n}", characters=(9, 8 + n))
+            for r, s in (("full", 9.0), ("kivi", 3.0)) for n in range(6)]  # fmt: skip
+    copies = [JudgementRow.read(json.dumps({**each.dump(), "number": each.number + 6 * copy}))
+              for copy in range(3) for each in once]  # fmt: skip
+    few, many = judged_of(once, False, False), judged_of(copies, False, False)
+    assert [(each.mean, each.against) for each in few] == [(e.mean, e.against) for e in many]
+    assert [each.judged for each in many] == [18, 18]
+    wins = [JudgementRow.read(json.dumps({**each.dump(), "score": float(each.number % 2)}))
+            for each in copies if each.recipe == "kivi"]  # fmt: skip
+    assert (
+        judged_of(wins, True, True)[0].controlled == judged_of(wins[:6], True, True)[0].controlled
+    )
+
+
 def test_agreement_of_pairs_is_with_the_difference_of_scores() -> None:
     run = [SampleRow("qa", "full", 1, n, score=0.5) for n in range(8)]
     run += [SampleRow("qa", "kivi", 1, n, score=score) for n, score in enumerate(PREFERENCES)]

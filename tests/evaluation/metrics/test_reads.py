@@ -10,6 +10,8 @@ from lengthwise.engine import loop
 from lengthwise.engine.forced import forced
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.evaluation.metrics.reads import counted
+from lengthwise.methods.base import Method, Question
+from lengthwise.recipes.registry import methods
 from tests.evaluation.shelf_runs import tiny
 
 
@@ -60,3 +62,16 @@ def test_counting_changes_nothing(model: lengthwise.Model) -> None:
         sequence.end_prefill()
         outs.append(torch.cat(list(forced(sequence, list(range(8))))))
     assert torch.equal(*outs)
+
+
+SELECTIONS = [cls for cls in methods().values() if cls.question is Question.SELECTION]
+
+
+@pytest.mark.parametrize("cls", SELECTIONS, ids=lambda cls: cls.name)
+def test_copies_of_every_selection_on_the_shelf_count(
+    model: lengthwise.Model, cls: type[Method]
+) -> None:
+    if cls().at_share(0.25, model.adapted, 400) is None:
+        pytest.skip("it has no setting for a share")
+    found = read_of(model, str(cls.example()))
+    assert found is not None and 0 < found <= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.evaluation.metrics.sample_row import SampleRow
-from lengthwise.evaluation.metrics.scores import costs_of, recipes_in, scores_of
+from lengthwise.evaluation.metrics.scores import at_every_length, costs_of, recipes_in, scores_of
 
 
 def row(recipe: str, number: int, score: float | None, **more: object) -> SampleRow:
@@ -39,3 +39,34 @@ def test_costs_are_of_what_was_answered() -> None:
     (cost,) = costs_of(rows)
     assert (cost.ttft_s, cost.kv_bytes, cost.over, cost.cut) == (2.0, 30, 1, 2)
     assert cost.tokens_per_s is None
+
+
+def test_copies_of_a_question_are_one_sample_of_intervals_and_tests() -> None:
+    # Two questions, right and wrong under full, of ten replies each; and the same asked once.
+    many = [
+        row(recipe, 10 * n + copy, score, problem=f"p{n}")
+        for recipe, scores in (("full", (1.0, 1.0)), ("kivi", (0.0, 1.0)))
+        for n, score in enumerate(scores) for copy in range(10)
+    ]  # fmt: skip
+    once = [each for each in many if each.number % 10 == 0]
+    assert scores_of(many) == scores_of(once)
+    (_, kivi) = scores_of(many)
+    assert kivi.mean is not None and kivi.mean.n == 2 and not kivi.loses
+    assert (kivi.mean.low, kivi.mean.high) == pytest.approx((0.0945, 0.9055), abs=1e-4)
+    # Without a sign each sample is one, as are samples of other questions.
+    apart = [SampleRow.read(each.to_json().replace('"problem": "p', '"x": "')) for each in many]
+    assert scores_of(apart)[1].mean != kivi.mean and scores_of(apart)[1].loses
+
+
+def test_replies_of_a_question_that_differ_are_its_mean() -> None:
+    rows = [row("full", n, float(n < 3), problem="a" if n < 4 else "b") for n in range(5)]
+    (full,) = scores_of(rows)
+    assert full.mean is not None and (full.mean.value, full.mean.n) == (0.375, 2)
+
+
+def test_lengths_are_compared_over_tasks_that_were_asked_at_each() -> None:
+    rows = [SampleRow(task, "full", length, 0, score=1.0)
+            for task, length in (("a", 1), ("a", 2), ("hard", 2))]  # fmt: skip
+    assert at_every_length(rows) == (rows[:2], ["hard"])
+    assert at_every_length(rows[:2]) == (rows[:2], [])
+    assert at_every_length([rows[0], rows[2]]) == ([], ["a", "hard"])

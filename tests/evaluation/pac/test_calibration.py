@@ -109,6 +109,13 @@ def test_files_of_examples(tmp_path: Path) -> None:
              "begin": "def f(a):\n    return"}, {"prompt": "write x", "program": "x"}]  # fmt: skip
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
     assert read_examples(path)[0].begin == rows[0]["begin"] and len(read_examples(path)) == 2
+    # Line marks that are none in JSON.
+    program = "x = '\u2028\u0085'"
+    row = json.dumps({"prompt": "a\u2029b", "program": program}, ensure_ascii=False)
+    path.write_text(f"{row}\r\n{row}\n", encoding="utf-8", newline="")
+    assert [(each.prompt, each.program) for each in read_examples(path)] == [
+        ("a\u2029b", program)
+    ] * 2
     for line, said in (
         ("[]", "line 1: this is no JSON object"), ('{"program": "x"}', "`prompt` must be"),
         ('{"prompt": "a"}', "`program` must be a text"),

@@ -47,6 +47,9 @@ def test_nodes_span_their_text_whatever_the_letters() -> None:
     assert texts(SOURCE) == [SOURCE, SOURCE.strip(), "a", "b", '"""Säure."""', '"""Säure."""',
                              "return a + b * 2", "a + b * 2", "a", "b * 2", "b", "2"]  # fmt: skip
     assert texts("@f\ndef g(): pass\n")[1] == "@f\ndef g(): pass"
+    # Signs that end a line for `str.splitlines`, and none of Python's.
+    for sign in ("\x0c", "\x1d", "\x85", "\u2028"):
+        assert texts(f"a = 'x{sign}y'\nb = 2\n")[-2:] == ["b", "2"]
     assert program_of("def (") is None and program_of("(" * 5000) is None
     assert program_of("a\0b") is None
 

@@ -90,3 +90,32 @@ def test_ruler_at_several_lengths_has_its_means_and_effective_length() -> None:
     assert "RULER by length" in page and "0.717" in page and "&lt;1,024" in page
     assert "are above 0.7." in score_page(some, "x", {}, threshold=0.7)
     assert "RULER by length" not in told(rows()) + told(some[:1]) + score_page(some[:1], "x", {})
+
+
+def test_samples_of_one_question_are_said_to_be_of_it() -> None:
+    some = [SampleRow("code", "full", 1, n, score=1.0, problem=f"p{n // 2}") for n in range(4)]
+    for said in (told(some), score_page(some, "x", {})):
+        assert "4 samples of 2 questions" in " ".join(said.split())
+        assert "12 samples of" not in said
+    assert "samples of" not in told(rows()).partition("Cost")[0]
+
+
+def test_lengths_are_compared_over_tasks_asked_at_each_and_the_others_are_named() -> None:
+    some = [
+        SampleRow(task, "full", length, 0, place=0.5, score=score)
+        for task, length, score in (("easy", 512, 1.0), ("easy", 4096, 1.0), ("hard", 4096, 0.0))
+    ]
+    said = told(some)
+    table = said[said.index("Score by length, tasks asked at every length") :].partition("Cost")[0]
+    assert "0.00" not in table and "0.50" not in table and table.count("1.00") == 3
+    why = "Not asked at every length, so no part of the scores by length: hard."
+    assert why in table and "0.67" in said.partition("Score by length")[0]
+    page = score_page(some, "x", {})
+    assert why in page and "Tasks asked at every length" in page and "All tasks" not in page
+    map_of = page[page.index("Length and depth") :]
+    assert "0.50 of" not in map_of and map_of.count("1.00 of 1 sample") == 2
+    # Where all were, and where none was.
+    assert "Not asked" not in told(rows()) + score_page(rows(), "x", {})
+    none = [some[0], some[2]]
+    for said in (told(none), score_page(none, "x", {})):
+        assert "easy, hard" in " ".join(said.split()) and "all tasks" not in said

@@ -4,6 +4,7 @@ a stopped run goes on from."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from lengthwise.evaluation.runs.run_file import read_run
 from lengthwise.evaluation.tasks import benchmark
 from lengthwise.evaluation.tasks.benchmark import Difficulty, NoRoom, Sample, Task, Wanted
 from lengthwise.testing.prompting import letters
+from tests.evaluation.tasks.published.published_cases import write
 
 RECIPES = ["full", "bm25(budget=200, passage=60)", "kivi(bits=4, residual=32)"]
 SHORT = {"lengths": [800], "samples": 2}
@@ -250,3 +252,77 @@ def test_a_reply_that_waits_for_a_judge_is_not_refused(
     (score,) = scores_of(found.rows)
     assert score.mean is None and score.refused == 0
     assert [row.score for row in read_run(tmp_path / "run")[1]] == [None] * 4
+
+
+def test_samples_that_are_the_same_at_any_depth_are_asked_once_which_is_said() -> None:
+    found = evaluate(letters(), ["addition/nosep", "passkey"], lengths=[800], samples=2,
+                     depths=[0.5, 0.1, 0.5])  # fmt: skip
+    asked = [(row.task, row.depth) for row in found.rows if row.number == 0]
+    assert asked == [("addition/nosep", None), ("passkey", 0.5), ("passkey", 0.1)]
+    assert found.notes == ["addition/nosep is the same at any depth, so each sample is asked once"]
+    assert evaluate(letters(), "addition/nosep", lengths=[800], samples=1).notes == []
+
+
+def test_copies_at_two_lengths_are_one_question_and_samples_that_differ_are_not(
+    tmp_path: Path,
+) -> None:
+    tasks = ["addition/nosep", "passkey", documents(tmp_path, "trec")]
+    found = evaluate(letters(), tasks, lengths=[500, 700], samples=3)
+    units = {task: {row.unit for row in found.rows if row.task == task} for task in tasks}
+    assert [len(units[task]) for task in tasks] == [3, 6, 3]
+    cut = {row.length: row.context for row in found.rows if row.task == tasks[2]}
+    assert cut[500] < cut[700]
+
+
+def documents(folder: Path, task: str, word: str = "hay") -> str:
+    """A published task of three documents that no length holds."""
+    rows = [{"input": f"{n}?", "context": f"{n} {word} " * 999, "answers": ["x"],
+             "all_classes": ["x"]} for n in range(3)]  # fmt: skip
+    write(folder, f"{task}.jsonl", rows)
+    return f"longbench(data={folder})/{task}"
+
+
+def test_a_run_of_changed_data_is_refused_and_not_mixed(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run.jsonl"
+    data.mkdir()
+    options: dict[str, benchmark.Any] = {"lengths": [500], "samples": 3, "out": out}
+    first = evaluate(letters(), documents(data, "trec"), **options)
+    again = evaluate(letters(), documents(data, "trec"), ["full", "kivi"], **options)
+    assert again.rows[:3] == first.rows and len(again.rows) == 6
+    before = out.read_bytes()
+    # As long, so that every length and number is as it was; what is whole is looked at as well.
+    for recipes in (["full", "kivi"], ["full", "streaming"], ["streaming", "full"]):
+        with pytest.raises(LengthwiseError, match=r"run.jsonl: sample 1 of longbench.*another"):
+            evaluate(letters(), documents(data, "trec", "may"), recipes, **options)
+        assert out.read_bytes() == before
+    # Rows of an older file have no sign of the question.
+    out.write_text(re.sub('"problem": "[0-9a-f]+"', '"problem": ""', out.read_text()))
+    assert evaluate(letters(), documents(data, "trec"), **options).rows[0].problem == ""
+
+
+def test_what_was_left_out_stands_in_the_file_once(tmp_path: Path) -> None:
+    out = tmp_path / "run.jsonl"
+    for _ in range(2):
+        found = evaluate(letters(), "passkey", lengths=[80, 800], samples=1, out=out)
+        head, rows = read_run(out)
+        assert head["notes"] == found.notes and "passkey at 80 tokens" in found.notes[0]
+        assert rows == found.rows
+    with out.open("a") as file:
+        file.write('{"note": 3\n')
+    for call in (lambda: read_run(out), lambda: evaluate(letters(), "passkey", samples=1, out=out)):
+        with pytest.raises(LengthwiseError, match="line 4 is damaged"):
+            call()
+
+
+def test_small_facts_of_a_sample_are_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"bucket": 4000, "kind": "qa", "cut_tokens": 3, "text": "x" * 65, "names": ["a"]}
+    sample = Sample("a text", "what?", ("x",), 4, facts=facts)
+    monkeypatch.setattr(Shared, "samples", lambda *_: iter([sample]))
+    monkeypatch.setattr(module, "tasks_of", lambda _: [Task(Shared(), "shared", "shared")])
+    (row,) = evaluate(letters(), "shared", samples=1, lengths=[999]).rows
+    assert row.facts == {"bucket": 4000, "kind": "qa"} and row.cut_tokens == 3
+
+
+def test_without_a_task_the_command_that_lists_them_is_named() -> None:
+    with pytest.raises(LengthwiseError, match="`lengthwise eval tasks` lists them"):
+        evaluate(letters(), [])

@@ -194,7 +194,7 @@ def test_a_judge_of_garbage_alone_is_an_error(judge: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("reply, why", [
     (status(500), "answers 500"), (nonsense("<html>"), "does not answer as OpenAI"),
     (says("Rating: [[", end=False), "broke off"), (silence(0.4), "in time"),
-    (status(400, "too long"), "answers 400"),
+    (status(400, "too long"), "answers 400"), (status(413), "answers 413"),
 ])  # fmt: skip
 def test_a_server_that_fails_is_said_and_asked_again_later(
     reply: Any, why: str, tmp_path: Path
@@ -206,7 +206,7 @@ def test_a_server_that_fails_is_said_and_asked_again_later(
         with pytest.raises(LengthwiseError, match=why):
             judge_run(model, run, "rating", batch=1)
         # One that is gone is not asked for ever; one that refuses may take another prompt.
-        assert len(server.asked) == (6 if "400" in why else 3)
+        assert len(server.asked) == (6 if "answers 4" in why else 3)
     finally:
         server.close()
     with judging(rated) as (model, _):
@@ -239,14 +239,17 @@ def test_judgements_are_beside_the_run_and_of_its_replies(tmp_path: Path) -> Non
     run = written(tmp_path / "run.jsonl")
     with judging(rated) as (model, server):
         judge_run(model, run, "rating(reference=false)", recipes=["full"])
-        ((job, kept),) = all_beside(run)
+        whole = read_run(run)[1]
+        ((job, kept),) = all_beside(run, whole)
         assert job["judge"] == "rating(reference=false)" and job["model"] == "parrot"
-        (first, *_) = read_run(run)[1]
+        (first, *_) = whole
         assert "judged   rating(reference=false): 9.00; Fine. Rating" in sample_text(
             first, [(job, kept)]
         )
-        changed = SampleRow(**{**first.dump(), "said": "worth 3 of another"})
-        assert "judged" not in sample_text(changed, [(job, kept)])
+        # Another reply of as many characters.
+        changed = SampleRow(**{**first.dump(), "said": first.said.replace("9", "3")})
+        ((_, left),) = all_beside(run, [changed, *whole[1:]])
+        assert left == {key: each for key, each in kept.items() if key != first.key}
         # A reply that is another now is judged again, and no other.
         with pytest.raises(LengthwiseError, match="is a run of another judge"):
             judge_run(model, run, "rating")
@@ -362,3 +365,16 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
                 call()
     with pytest.raises(LengthwiseError, match="holds no judgements"):
         read_judgements(run)
+
+
+def test_judgements_of_a_run_with_a_longer_name_are_not_of_this_one(tmp_path: Path) -> None:
+    run, big = (written(tmp_path / name) for name in ("run.jsonl", "run.big.jsonl"))
+    with judging(better) as (model, _):
+        judge_run(model, big, "pair")
+    assert not list(all_beside(run, read_run(run)[1]))
+    ((job, kept),) = all_beside(big, read_run(big)[1])
+    assert (job["against"], len(kept)) == ("full", 12)
+    # What a reply was compared with counts as well.
+    other = [SampleRow(**{**row.dump(), "said": "else"}) if row.recipe == "full" else row
+             for row in rows()]  # fmt: skip
+    assert [judged for _, judged in all_beside(big, other)] == [{}]

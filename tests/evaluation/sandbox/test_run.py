@@ -133,6 +133,25 @@ def test_forks_are_few_and_all_are_killed(namespaces: bool) -> None:
     assert not [each for each in _commands() if mark in each]
 
 
+@pytest.mark.parametrize("program", [
+    "import os\nos.kill(os.getppid(), 0)", "import os\nos.killpg(os.getpgrp(), 0)",
+    "import ctypes\nctypes.CDLL(None).kill(1, 0)",
+])  # fmt: skip
+def test_without_namespaces_python_signals_itself_alone(program: str) -> None:
+    # Signal 0 ends nothing, wherever it is let through.
+    assert verdict(f"{program}\n{RIGHT}", namespaces=False) == "outside"
+
+
+def test_without_namespaces_python_starts_no_other_without_the_audit() -> None:
+    spawn = (
+        "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
+        "multiprocessing.Process(target=print).start()\n"
+    )
+    assert verdict(spawn + RIGHT, namespaces=False) == "processes"
+    imports = "import asyncio, multiprocessing, subprocess, uuid\nuuid.uuid4()\n"
+    assert verdict(imports + RIGHT, namespaces=False) == "passed"
+
+
 @ways
 def test_daemons_end_with_the_program(namespaces: bool) -> None:
     mark = str(uuid4().int % 10**7 + 10**7)

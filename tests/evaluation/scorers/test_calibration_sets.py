@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -95,3 +99,15 @@ def test_what_cannot_be_chosen_is_refused() -> None:
         select(POOL, "best")
     with pytest.raises(LengthwiseError, match="a set of 5 from a pool of 4"):
         select(POOL, "random", size=5)
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = Path(__file__).parents[3] / "docs" / "evaluation.md"
+    part = page.read_text(encoding="utf-8").partition("## Calibration sets\n")[2]
+    found = re.search(r"```python\n(.*?)```", part, re.S)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(compile(found[1], page.name, "exec"), names)
+    assert [names["pool"][place] for place in names["chosen"]] == [
+        "The bridge fell, and nobody was hurt.", "A bridge was built.",
+    ]  # fmt: skip

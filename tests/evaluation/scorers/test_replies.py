@@ -6,10 +6,10 @@ import pytest
 
 from lengthwise.evaluation.scorers.replies import (
     after_prefix,
+    behind,
     code_block,
     cut_at,
     first_line,
-    printable,
     tagged,
 )
 
@@ -42,5 +42,20 @@ def test_tags_and_blocks() -> None:
     assert code_block("```cpp\nint a;", "cpp") is None
 
 
-def test_control_characters_are_line_ends() -> None:
-    assert printable(" a\tb\x00c ") == "a\nb\nc"
+@pytest.mark.parametrize(
+    ("reply", "rest"),
+    [
+        ("The last value is 7.", " 7."), ("\nThe last\n value  is\n7.", "\n7."), ("7.", " 7."),
+        (" 7.", " 7."), ("\n7.", "\n7."), ("The last value is", ""), ("", ""),
+        ("The last value isolates 7.", " The last value isolates 7."),
+        ("So the last value is 7.", " So the last value is 7."),
+    ],
+)  # fmt: skip
+def test_what_stands_behind_a_beginning_that_may_be_said_again(reply: str, rest: str) -> None:
+    assert behind(reply, "The last value is") == rest
+
+
+def test_a_beginning_of_marks_or_of_nothing() -> None:
+    assert behind("The values are: 412,430", "The values are: 412,") == "430"
+    assert behind("a b c d", "a b c") == " d" and behind("a b cd", "a b c") == " a b cd"
+    assert behind("7", "") == "7" and behind(" 7", "") == " 7"

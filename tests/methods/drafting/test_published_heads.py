@@ -170,6 +170,23 @@ def test_the_text_is_that_of_plain_decoding(target, medusa, eagle, name, recipe)
         assert guessed.output == plain.output and guessed.metrics.drafted
 
 
+def test_the_cache_of_a_layer_counts(target, medusa, eagle) -> None:
+    methods = drafters(medusa, eagle)
+    for name in methods:
+        request = written(target, 1, methods[name])
+        held = request.drafters[0].held()
+        own = sum(each.nbytes() for each in held)
+        assert request.metrics.kv_bytes == request.sequence.nbytes() + own
+        assert (own > 0) == (name == "eagle")
+    (held,) = held
+    hidden = target.model.config.hidden_size
+    # Keys and values of half as many heads as queries have, for all tokens but the newest ones.
+    most = 2 * (hidden // 2) * 4 * len(request.sequence)
+    assert 0.7 * most < held.nbytes() <= most
+    fresh = methods["eagle"].start_drafter(target)
+    assert fresh is not None and [each.nbytes() for each in fresh.held()] == [0]
+
+
 @pytest.mark.parametrize("name", ["medusa", "eagle"])
 def test_what_was_learned_comes_true(target, medusa, eagle, name) -> None:
     method = drafters(medusa, eagle)[name]

@@ -29,7 +29,7 @@ from lengthwise.tokenization.trainers.spool import spool
 from lengthwise.tokenization.trainers.stages import key_of
 from lengthwise.tokenization.trainers.superbpe import SuperBPE
 from lengthwise.tokenization.trainers.supertokens import Supertokens
-from tests.tokenization.trained import by_library, merges_of
+from tests.tokenization.trained import assert_text_is_no_end, by_library, merges_of
 
 LINES = [
     "by the way the cat sat on the mat",
@@ -76,6 +76,15 @@ def test_at_zero_it_is_bpe_without_regard_to_spaces(tmp_path: Path) -> None:
     kind = SuperBPE(transition=0, percentile=100, most_words=0, past_colon=True)
     found = _train(kind, list(_texts()), 2_000, tmp_path)
     assert found.to_str() == by_library(list(_texts()), SUPERWORDS, 2_000).to_str()
+
+
+@pytest.mark.parametrize("transition", [0.5, 1])
+@pytest.mark.parametrize("mark", ["<|endoftext|>", "<|endoftext|> and", "<|endof text|>"])
+def test_an_end_token_in_the_corpus_is_text(tmp_path: Path, mark: str, transition: float) -> None:
+    kind = SuperBPE(transition=transition, words="[^ ]+| ", superwords="", percentile=100)
+    texts = [f"{text}{mark} {mark}" for text in _texts()]
+    found = _train(kind, texts, 1_000, tmp_path)
+    assert_text_is_no_end(found, 1_000, f"so{mark} it goes")
 
 
 def _superwords(work: Path, size: int = 3_000) -> Tokenizer:

@@ -16,7 +16,7 @@ from lengthwise.tokenization.pieces import joined
 from lengthwise.tokenization.trainers import supertokens as module
 from lengthwise.tokenization.trainers.merges import BYTES, LETTERS
 from lengthwise.tokenization.trainers.supertokens import Supertokens, cut
-from tests.tokenization.trained import merges_of
+from tests.tokenization.trained import assert_text_is_no_end, merges_of
 
 
 def _train(kind: Supertokens, texts: list[str], size: int = 1_500) -> Tokenizer:
@@ -66,6 +66,14 @@ def test_merges_are_the_librarys_of_the_same_chunks(longest: int, least: int) ->
     )  # fmt: skip
     assert merges_of(found) == merges_of(wanted)
     assert found.get_vocab() == wanted.get_vocab()
+
+
+@pytest.mark.parametrize("mark", ["<|endoftext|>", "<|endoftext|>\n\n", "<|endof text|>"])
+def test_an_end_token_in_the_corpus_is_text(mark: str) -> None:
+    texts = [part + mark for part in read_document().text[:60_000].split("\n\n")]
+    found = _train(Supertokens(), texts, 700)
+    assert_text_is_no_end(found, 700, f"so{mark} it goes")
+    assert max(len(word) for word in found.get_vocab() if word.startswith("<|endof")) >= 8
 
 
 def test_a_run_goes_on_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

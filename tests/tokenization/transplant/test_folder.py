@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lengthwise.errors import TokenizerError
-from lengthwise.tokenization.transplant.folder import is_ours, place
+from lengthwise.tokenization.transplant.folder import ORIGIN, is_ours, place
 
 
 def write(aside: Path) -> None:
@@ -42,6 +43,26 @@ def test_a_link_to_a_folder_stays_one_and_old_contents_go(tmp_path: Path) -> Non
     assert (tmp_path / "link").is_symlink() and is_ours(tmp_path / "link")
     assert names(tmp_path / "real") == WRITTEN
     assert names(tmp_path) == ["kept", "link", "real"] and names(tmp_path / "kept") == ["b.txt"]
+
+
+def test_files_of_others_in_one_of_ours_stay(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    place(made, write, {"by": "mean"})
+    assert json.loads((made / ORIGIN).read_text())["files"] == ["model.safetensors", "sub/a.txt"]
+    (made / "README.md").write_text("mine")
+    (made / "sub" / "b.txt").write_text("mine, too")
+
+    def other(aside: Path) -> None:
+        aside.mkdir()
+        (aside / "model.safetensors").write_text("newer")
+
+    place(made, other, {"by": "mean"})
+    assert (made / "model.safetensors").read_text() == "newer"
+    assert names(made) == sorted([*WRITTEN, "README.md"]) and names(made / "sub") == ["b.txt"]
+    with pytest.raises(TokenizerError, match=r"made holds sub/a\.txt, which lengthwise did not"):
+        (made / "sub" / "a.txt").write_text("mine")
+        place(made, write, {"by": "mean"})
+    assert (made / "sub" / "a.txt").read_text() == "mine" and names(tmp_path) == ["made"]
 
 
 def test_what_cannot_be_made_leaves_what_was_there(tmp_path: Path) -> None:

@@ -1,26 +1,39 @@
-"""Bytes of sequences that hold some of their entries in common."""
+"""Bytes of what holds keys and values, some of them in common."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
-from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.kv_cache.head_group import HeadGroup
 
 
-def held_bytes(sequences: Iterable[Sequence]) -> int:
-    """KV bytes of sequences, those of shared blocks counted once.
+class Held(Protocol):
+    """A sequence, or whatever else holds keys and values: a drafter's own cache."""
+
+    def nbytes(self) -> int:
+        """KV bytes allocated now."""
+        ...
+
+    def groups(self) -> Iterable[tuple[object, HeadGroup]]:
+        """The groups of a sequence, each with its layer; others have none."""
+        ...
+
+
+def held_bytes(held: Iterable[Held]) -> int:
+    """KV bytes of sequences and other caches, those of shared blocks counted once.
 
     Args:
-        sequences: of one model.
+        held: in question.
     """
     total, shared = 0, {}
-    for sequence in sequences:
-        total += sequence.nbytes()
-        for _, group in sequence.groups():
+    for each in held:
+        total += each.nbytes()
+        for _, group in each.groups():
             total -= group.near.shared_bytes
             for block in group.near.shared:
                 shared[id(block)] = sum(t.numel() * t.element_size() for t in block.tensors())
     return total + sum(shared.values())
 
 
-__all__ = ["held_bytes"]
+__all__ = ["Held", "held_bytes"]

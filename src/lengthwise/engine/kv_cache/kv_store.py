@@ -20,6 +20,8 @@ from lengthwise.engine.kv_cache.entries import Deletable, Encoded, KVEntries, co
 from lengthwise.errors import LengthwiseError
 
 _FIELDS = ("key", "value", "index", "log_weight", "attention_mass")
+# Shared blocks that a store holds at most when it is frozen: each is a product of every step.
+MOST_SHARED = 16
 
 
 class KVStore:
@@ -117,7 +119,8 @@ class KVStore:
         self.shared = (*blocks, *self.shared)
 
     def freeze(self) -> tuple[KVEntries, ...]:
-        """Makes all plain entries shared ones, so that a copy of the store costs nothing.
+        """Makes all plain entries shared ones, so that a copy of the store costs nothing. Where
+        they are more than MOST_SHARED blocks, the smallest neighbours become one.
 
         Returns:
             The shared blocks.
@@ -126,6 +129,7 @@ class KVStore:
         if tail is not None and len(tail) and not self.closed and tail.attention_mass is None:
             self.shared = (*self.shared, tail)
             self._tail, self._length = None, 0
+        self.shared = _joined(self.shared, MOST_SHARED)
         return self.shared
 
     def own(self, room: int = 0) -> None:
@@ -378,3 +382,13 @@ class KVStore:
         for t in self._tail.tensors():
             t[:, base : base + len(ids)] = t[:, base + ids]
         self._length = base + len(ids)
+
+
+def _joined(blocks: tuple[KVEntries, ...], most: int) -> tuple[KVEntries, ...]:
+    """The same entries in at most so many blocks, of which the smallest are copied."""
+    found = list(blocks)
+    while len(found) > most:
+        sizes = [len(block) + len(found[place]) for place, block in enumerate(found[:-1], 1)]
+        place = sizes.index(min(sizes))
+        found[place : place + 2] = [concatenate(found[place : place + 2])]
+    return tuple(found)

@@ -23,6 +23,7 @@ from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.engine.kv_cache.placement import ORDINARY
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.prefix.tree import Ids, Match, RadixTree, gather
+from lengthwise.engine.prefix.weights import state_of
 
 # Blocks shorter than this are copied where nothing longer follows: attention over one block more
 # costs more than a copy does.
@@ -54,12 +55,13 @@ class PrefixCache:
 
     def __init__(self, capacity: int, mark: Callable[[], str] = str) -> None:
         """mark: of the weights as they are now. Where it has changed, what is held is another
-        model's, and goes."""
+        model's, and goes. It is asked for where `state_of` the model has changed."""
         self.capacity = capacity
         self._mark_now = mark
         self._tree = RadixTree(capacity)
         self._lock = threading.Lock()
         self._mark: str | None = None
+        self._state: Hashable = None
         self._counts = PrefixStats()
 
     @property
@@ -103,9 +105,9 @@ class PrefixCache:
         """
         reading = reading_of(sequence, len(tokens))
         with self._lock:
-            self._follow()
             count = 0
             if reading is not None:
+                self._follow(sequence)
                 match = self._tree.match(reading, _ids(tokens))
                 count = max(0, min(len(match), _most(sequence, tokens)))
             before = self._counts
@@ -121,7 +123,7 @@ class PrefixCache:
             layer.slide_window(count, len(tokens), sequence.offset)
         return count
 
-    def insert(self, sequence: Sequence) -> None:
+    def insert(self, sequence: Sequence, over: bool = False) -> None:
         """Keeps what a sequence has read, all of which it still holds.
 
         The sequence holds it by reference from then on. Without room nothing is kept. Weights do
@@ -129,6 +131,7 @@ class PrefixCache:
 
         Args:
             sequence: between two forwards.
+            over: it reads and writes no more, and goes on holding what it holds.
         """
         reading = reading_of(sequence, len(sequence))
         # What came through a lossy file is no other prompt's.
@@ -137,7 +140,7 @@ class PrefixCache:
         ids = _ids(sequence.tokens)
         with self._lock:
             if self._mark is None:
-                self._follow()
+                self._follow(sequence)
             match = self._tree.match(reading, ids)
             known = len(match)
             if known < len(ids):
@@ -148,6 +151,8 @@ class PrefixCache:
                 )
                 self._tree.insert(reading, ids, match, entries)
                 match = self._tree.match(reading, ids)
+            if over:
+                return
             for _, group in sequence.groups():
                 group.near.replace(None)
             self._give(sequence, match, len(ids))
@@ -181,11 +186,14 @@ class PrefixCache:
             node.users.add(key)
             weakref.finalize(sequence, node.users.discard, key)
 
-    def _follow(self) -> None:
+    def _follow(self, sequence: Sequence) -> None:
+        state = state_of(sequence.model.model)
+        if state == self._state:
+            return
         mark = self._mark_now()
         if mark != self._mark:
             self._tree.clear()
-            self._mark = mark
+        self._mark, self._state = mark, state
 
 
 def reading_of(sequence: Sequence, length: int) -> Hashable | None:

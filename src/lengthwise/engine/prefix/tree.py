@@ -14,6 +14,7 @@ from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import KVEntries, concatenate
 
@@ -23,7 +24,8 @@ Ids = NDArray[np.int64]
 @dataclass(eq=False)
 class Node:
     """tokens: those between its parent and it. entries: theirs, one block a layer. users: requests
-    that hold some of them. used: when it was looked up last, as a count of look-ups."""
+    that hold some of them. used: when it was looked up last, as a count of look-ups. memory: stands
+    for that of the entries, which a node may share with the one above it."""
 
     tokens: Ids
     entries: list[KVEntries]
@@ -31,6 +33,7 @@ class Node:
     children: dict[int, Node] = field(default_factory=dict)
     users: set[object] = field(default_factory=set)
     used: int = 0
+    memory: object = field(default_factory=object)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -141,14 +144,18 @@ class RadixTree:
         return node
 
     def _split(self, node: Node, at: int) -> Node:
-        """A node of the first `at` tokens above one of the rest. Requests hold on to the lower."""
+        """A node of the first `at` tokens above one of the rest. Requests hold on to the lower.
+
+        Both lie in the memory of the one: that takes no more, and nothing is copied until the lower
+        leaves.
+        """
         parent = node.parent
         assert parent is not None
         before = node.nbytes
-        upper = Node(node.tokens[:at], _cut(node.entries, 0, at), parent, used=node.used)
+        first, rest = _cut(node.entries, 0, at), _cut(node.entries, at, len(node))
+        upper = Node(node.tokens[:at], first, parent, used=node.used, memory=node.memory)
         parent.children[int(upper.tokens[0])] = upper
-        node.tokens, node.parent = node.tokens[at:], upper
-        node.entries = _cut(node.entries, at, at + len(node.tokens))
+        node.tokens, node.entries, node.parent = node.tokens[at:], rest, upper
         upper.children[int(node.tokens[0])] = node
         self._nodes += 1
         self.nbytes += upper.nbytes + node.nbytes - before
@@ -164,25 +171,47 @@ class RadixTree:
             keep: what is about to be added to.
 
         Returns:
-            Whether there is; where not, all that could go has gone.
+            Whether there is; where there cannot be, nothing goes.
         """
-        held = set(map(id, keep.nodes)) if keep is not None else set()
+        if self.nbytes + wanted <= self.capacity:
+            return True
+        staying = self._staying(keep)
+        if wanted + sum(node.nbytes for node in staying) > self.capacity:
+            return False
         put_back = []
-        while self.nbytes + wanted > self.capacity and self._queue:
-            used, number, node = heapq.heappop(self._queue)
-            if node.parent is None or used != node.used or node.children:
-                continue
-            if node.users or id(node) in held:
+        try:
+            while self.nbytes + wanted > self.capacity and self._queue:
+                used, number, node = heapq.heappop(self._queue)
+                if node.parent is None or used != node.used or node.children:
+                    continue
                 put_back.append((used, number, node))
-                continue
-            self._remove(node)
-        for each in put_back:
-            heapq.heappush(self._queue, each)
+                if node not in staying:
+                    self._remove(node)
+                    put_back.pop()
+        finally:
+            for each in put_back:
+                heapq.heappush(self._queue, each)
         return self.nbytes + wanted <= self.capacity
+
+    def _staying(self, keep: Match | None) -> set[Node]:
+        """Nodes that cannot go: what requests hold, what is added to, and all above them."""
+        found = set() if keep is None else set(keep.nodes)
+        for used in (node for node in self.nodes() if node.users):
+            node = used
+            while node.parent is not None and node not in found:
+                found.add(node)
+                node = node.parent
+        return found
 
     def _remove(self, node: Node) -> None:
         parent = node.parent
         assert parent is not None
+        above = parent
+        while above.memory is node.memory:
+            # Memory is free when nothing lies in it.
+            above.entries, above.memory = gather([[block] for block in above.entries]), object()
+            assert above.parent is not None
+            above = above.parent
         del parent.children[int(node.tokens[0])]
         node.parent = None
         self.nbytes -= node.nbytes
@@ -206,22 +235,23 @@ class RadixTree:
 
 
 def _cut(entries: list[KVEntries], start: int, stop: int) -> list[KVEntries]:
-    """Some of the entries of every layer, in memory of their own."""
-    return gather([[block.slice(start, stop)] for block in entries])
+    """Some of the entries of every layer, as views of the same memory."""
+    return _alike([block.slice(start, stop) for block in entries])
 
 
 def gather(blocks: list[list[KVEntries]]) -> list[KVEntries]:
     """Plain entries joined layer by layer, in memory of their own. Layers of a device share their
     birth ids."""
-    index: dict[object, KVEntries] = {}
-    found = []
-    for each in blocks:
-        joined = concatenate(each)
-        if len(each) == 1:
-            joined = joined.clone()
-        first = index.setdefault(joined.index.device, joined)
-        found.append(KVEntries(joined.key, joined.value, first.index))
-    return found
+    return _alike([each[0].clone() if len(each) == 1 else concatenate(each) for each in blocks])
+
+
+def _alike(entries: list[KVEntries]) -> list[KVEntries]:
+    """The same, with one tensor of birth ids for all layers of a device."""
+    index: dict[object, Tensor] = {}
+    return [
+        KVEntries(each.key, each.value, index.setdefault(each.index.device, each.index))
+        for each in entries
+    ]
 
 
 __all__ = ["Ids", "Match", "Node", "RadixTree", "common", "gather"]

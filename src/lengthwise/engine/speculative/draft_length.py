@@ -35,6 +35,7 @@ from torch import Tensor
 from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.draft_depth import DraftDepth, DrafterView, UpTo
 from lengthwise.engine.speculative.drafter_stats import DrafterStats
+from lengthwise.engine.speculative.latest import Latest
 from lengthwise.engine.speculative.ranking import (
     MOST_GUESSES,
     best_size,
@@ -159,9 +160,9 @@ class Goodput(LengthPolicy):
         self.slope = slope
         self.clock = clock
         self.margin = margin
-        self._costs: dict[Load, StepCost] = {}
-        self._stats: dict[tuple[str, str], DrafterStats] = {}
-        self._population: dict[str, Acceptance] = {}
+        self._costs: Latest[Load, StepCost] = Latest(self._first_cost)
+        self._stats: Latest[tuple[str, str], DrafterStats] = Latest(lambda _: DrafterStats())
+        self._population: Latest[str, Acceptance] = Latest(lambda _: Acceptance())
         self._lock = threading.RLock()
         self._round = threading.local()
 
@@ -174,15 +175,19 @@ class Goodput(LengthPolicy):
         return found
 
     def population(self, recipe: str) -> Acceptance:
-        """What all requests of a recipe have seen come true."""
+        """What all requests of a recipe have seen come true.
+
+        Args:
+            recipe: its plan's `learned_as`.
+        """
         with self._lock:
-            return self._population.setdefault(recipe, Acceptance())
+            return self._population[recipe]
 
     @_locked
     def draft_depth(
         self, load: Load, drafter: DrafterView, tree: Tree, acceptance: Acceptance, limit: int
     ) -> DraftDepth | None:
-        stats = self._stats.setdefault((load.recipe, drafter.name), DrafterStats())
+        stats = self._stats[load.recipe, drafter.name]
         plain = self._plain(load)
         found: _GoodputDepth | None = None
         if not stats.trying:
@@ -273,17 +278,16 @@ class Goodput(LengthPolicy):
         """Seconds that a token takes without drafting."""
         return self.cost(load).plain / load.rows
 
+    @_locked
     def cost(self, load: Load) -> StepCost:
         """The times of a load; those of the nearest load of the recipe to begin with."""
-        found = self._costs.get(load)
-        if found is None:
-            others = [other for other in self._costs if other.recipe == load.recipe]
-            if others:
-                found = self._costs[min(others, key=lambda other: _distance(load, other))].borrow()
-            else:
-                found = StepCost(self.slope)
-            self._costs[load] = found
-        return found
+        return self._costs[load]
+
+    def _first_cost(self, load: Load) -> StepCost:
+        others = [other for other in self._costs if other.recipe == load.recipe]
+        if not others:
+            return StepCost(self.slope)
+        return self._costs[min(others, key=lambda other: _distance(load, other))].borrow()
 
 
 class Fixed(LengthPolicy):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.held import Held
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_depth import DraftDepth
@@ -75,6 +76,10 @@ class Drafter(ABC):
             accepted: the nodes that were accepted, root first.
         """
         return None
+
+    def held(self) -> Seq[Held]:
+        """Caches of its own that hold keys and values now, of whatever model: their bytes count."""
+        return ()
 
     def finish(self) -> None:
         """The request is over: what lives longer than a request is put away."""

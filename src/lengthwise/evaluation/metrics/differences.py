@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Seq
+from collections.abc import Hashable, Iterable, Sequence as Seq
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
@@ -42,6 +42,21 @@ class Difference:
     def sure(self) -> bool:
         """Whether p is below 5%."""
         return self.p < 0.05
+
+
+def by_question(values: Iterable[tuple[Hashable, float]]) -> list[float]:
+    """One value a question, in their order: the mean of its samples.
+
+    Samples of one question are not independent of each other. Counted each, they would make
+    intervals and p too small.
+
+    Args:
+        values: each behind what tells its question from others.
+    """
+    found: dict[Hashable, list[float]] = {}
+    for question, value in values:
+        found.setdefault(question, []).append(value)
+    return [fmean(each) for each in found.values()]
 
 
 def mean_of(values: Seq[float], share: bool = True) -> Mean:
@@ -115,4 +130,4 @@ def _scipy_stats() -> Any:
     return stats
 
 
-__all__ = ["Difference", "Mean", "difference_of", "mean_of"]
+__all__ = ["Difference", "Mean", "by_question", "difference_of", "mean_of"]

@@ -6,7 +6,13 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any
 
-from lengthwise.evaluation.metrics.differences import Difference, Mean, difference_of, mean_of
+from lengthwise.evaluation.metrics.differences import (
+    Difference,
+    Mean,
+    by_question,
+    difference_of,
+    mean_of,
+)
 from lengthwise.evaluation.metrics.judgement_row import JudgementRow
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.metrics.scores import BASELINE, recipes_in
@@ -18,11 +24,11 @@ from lengthwise.evaluation.scorers.preferences import GROUPS, WinRates, length_c
 class Judged:
     """A recipe as it was judged. What has no score has no say in any figure.
 
-    mean: of its scores, None where it has none. against: its difference to `full` on the samples
-    where both have one; of preferences, to a tie. unread: answers that could not be read. failed:
-    replies for which there was no answer. changes: of how many pairs the verdict changed with the
-    order, and of how many were asked both ways. controlled: the win rate at equal length, of five
-    preferences or more.
+    mean: of its scores by question, None where it has none. against: its difference to `full` on
+    the samples where both have one; of preferences, to a tie. unread: answers that could not be
+    read. failed: replies for which there was no answer. changes: of how many pairs the verdict
+    changed with the order, and of how many were asked both ways. controlled: the win rate at equal
+    length, of five preferences or more. judged: replies with a score.
     """
 
     recipe: str
@@ -32,6 +38,7 @@ class Judged:
     failed: int
     changes: tuple[int, int] | None = None
     controlled: WinRates | None = None
+    judged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +64,23 @@ def judged_of(rows: Seq[JudgementRow], compares: bool, share: bool) -> list[Judg
     for recipe in recipes_in(rows):
         mine = [row for row in rows if row.recipe == recipe]
         scores = [(row, row.score) for row in mine if row.score is not None]
-        values = [score for _, score in scores]
-        others = [0.5 if compares else base.get(row.sample) for row, _ in scores]
-        pairs = [(a, b) for a, b in zip(values, others, strict=True) if b is not None]
-        tested = pairs and (compares or recipe != BASELINE)
+        values = by_question((row.unit, score) for row, score in scores)
+        pairs = [
+            (row.unit, score, other) for row, score in scores
+            if (other := 0.5 if compares else base.get(row.sample)) is not None
+        ]  # fmt: skip
+        against = None
+        if pairs and (compares or recipe != BASELINE):
+            against = difference_of(
+                by_question((unit, score) for unit, score, _ in pairs),
+                by_question((unit, other) for unit, _, other in pairs),
+            )
         found.append(
             Judged(
-                recipe, mean_of(values, share) if values else None,
-                difference_of([a for a, _ in pairs], [b for _, b in pairs]) if tested else None,
+                recipe, mean_of(values, share) if values else None, against,
                 sum(row.unread for row in mine), sum(row.failed is not None for row in mine),
                 _changes(mine) if compares else None,
-                _controlled([row for row, _ in scores]) if compares else None,
+                _controlled([row for row, _ in scores]) if compares else None, len(scores),
             )
         )  # fmt: skip
     return found
@@ -111,12 +124,11 @@ def _changes(rows: Seq[JudgementRow]) -> tuple[int, int]:
 
 def _controlled(rows: Seq[JudgementRow]) -> WinRates | None:
     pairs = [row for row in rows if len(row.characters) == 2]
-    if len(pairs) < GROUPS:
+    wins = by_question((row.unit, row.score or 0.0) for row in pairs)
+    if len(wins) < GROUPS:
         return None
-    return length_controlled(
-        [row.score or 0.0 for row in pairs], [row.characters[0] for row in pairs],
-        [row.characters[1] for row in pairs],
-    )  # fmt: skip
+    mine, others = (by_question((row.unit, row.characters[n]) for row in pairs) for n in (0, 1))
+    return length_controlled(wins, [round(each) for each in mine], [round(each) for each in others])
 
 
 __all__ = ["Agreement", "Judged", "agreement_of", "judged_of"]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
+
+from lengthwise.evaluation.metrics.sample_row import SampleRow
 
 
 @dataclass(frozen=True, slots=True)
 class JudgementRow:
     """One reply as it was judged.
 
-    task, recipe, length, depth, number: of the reply's row in its run. case: which question and
-    replies were shown, in a few signs. said: the last answer to each prompt. score: on the judge's
-    scale; None where there is none. scores: all figures. tries: how often it was asked. failed: why
-    there was no answer, such as what a server said. characters: of the reply, and of the one it was
-    compared with. over: whether a prompt was longer than the judge was trained to read.
+    task, recipe, length, depth, number, problem: of the reply's row in its run. case: which
+    question and replies were shown, as `case_of` tells it. said: the last answer to each prompt.
+    score: on the judge's scale; None where there is none. scores: all figures. tries: how often it
+    was asked. failed: why there was no answer, such as what a server said. characters: of the
+    reply, and of the one it was compared with. over: whether a prompt was longer than the judge was
+    trained to read.
     """
 
     task: str
@@ -32,11 +36,17 @@ class JudgementRow:
     failed: str | None = None
     characters: tuple[int, ...] = ()
     over: bool = False
+    problem: str = ""
 
     @property
     def sample(self) -> tuple[str, int, float | None, int]:
         """Which sample it is of: the same for all recipes."""
         return self.task, self.length, self.depth, self.number
+
+    @property
+    def unit(self) -> Hashable:
+        """What samples of one question have in common, as a `SampleRow` has it."""
+        return self.problem or self.sample
 
     @property
     def key(self) -> tuple[str, int, float | None, int, str]:
@@ -66,4 +76,16 @@ class JudgementRow:
         return row
 
 
-__all__ = ["JudgementRow"]
+def case_of(row: SampleRow, other: SampleRow | None = None) -> str:
+    """What a judge is shown of a reply, in a few signs.
+
+    Args:
+        row: of the reply.
+        other: of the one that it is compared with.
+    """
+    replies = [f"{each.begin}{each.said}" for each in (row, other) if each is not None]
+    shown = json.dumps([row.question, row.references, replies]).encode()
+    return hashlib.sha256(shown).hexdigest()[:16]
+
+
+__all__ = ["JudgementRow", "case_of"]

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from lengthwise.evaluation.metrics.sample_row import SampleRow
-from lengthwise.evaluation.metrics.scores import recipes_in
+from lengthwise.evaluation.metrics.scores import at_every_length, recipes_in
 from lengthwise.evaluation.scorers.aggregates import (
     RULER_THRESHOLD,
     effective_length,
@@ -72,11 +72,7 @@ def over_lengths(rows: Seq[SampleRow], threshold: float = RULER_THRESHOLD) -> li
     """
     mine = [row for row in rows if row.task.partition("/")[0].partition("(")[0] == "ruler"]
     lengths = sorted({row.length for row in mine})
-    asked = {(row.task, row.length) for row in mine}
-    tasks = [
-        task for task in dict.fromkeys(row.task for row in mine)
-        if all((task, length) in asked for length in lengths)
-    ]  # fmt: skip
+    tasks = list(dict.fromkeys(row.task for row in at_every_length(mine)[0]))
     if len(lengths) < 2 or not tasks:
         return []
     return [_of_recipe(recipe, mine, lengths, tasks, threshold) for recipe in recipes_in(mine)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -14,7 +14,9 @@ class SampleRow:
 
     task: as it is written. recipe: as it prints. length: tokens that were wanted. depth: that was
     wanted, or None. number: of the sample among those alike, from 0. question, references, begin:
-    of the sample. place: where in the context the answer stands, where that is known. context: its
+    of the sample. problem: which question it is, in a few signs, the same for its copies at any
+    length and depth; "" in older files. facts: small ones of the sample, such as a published
+    length. place: where in the context the answer stands, where that is known. context: its
     characters; it is not kept, for the seed makes it again. said: the reply, without `begin`.
     score: from 0 to 1; None where the recipe was refused or failed, and until a judge says. scores:
     all figures of the task. prompt_tokens, answer_tokens: of the request. tokens_read: these and
@@ -32,6 +34,8 @@ class SampleRow:
     question: str = ""
     begin: str = ""
     references: tuple[str, ...] = ()
+    problem: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
     context: int = 0
     said: str = ""
     score: float | None = None
@@ -50,6 +54,11 @@ class SampleRow:
     def sample(self) -> tuple[str, int, float | None, int]:
         """Which sample it is of: the same for all recipes."""
         return self.task, self.length, self.depth, self.number
+
+    @property
+    def unit(self) -> Hashable:
+        """What samples of one question have in common: they are one where samples are counted."""
+        return self.problem or self.sample
 
     @property
     def key(self) -> tuple[str, int, float | None, int, str]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Protocol
 
-from lengthwise.evaluation.metrics.differences import Difference, Mean, difference_of, mean_of
+from lengthwise.evaluation.metrics.differences import (
+    Difference,
+    Mean,
+    by_question,
+    difference_of,
+    mean_of,
+)
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 
 BASELINE = "full"
@@ -18,9 +24,9 @@ BASELINE = "full"
 class Score:
     """A recipe on some samples.
 
-    mean: of its scores, None where it has none. against: its difference to `full` on the samples
-    that both answered; None for `full` itself, and where that was not run. refused: samples that
-    it did not answer. Replies that wait for a judge are neither.
+    mean: of its scores by question, None where it has none. against: its difference to `full` on
+    the samples that both answered, by question too; None for `full` itself, and where that was not
+    run. refused: samples that it did not answer. Replies that wait for a judge are neither.
     """
 
     recipe: str
@@ -80,17 +86,34 @@ def scores_of(rows: Seq[SampleRow]) -> list[Score]:
     found = []
     for recipe in recipes_in(rows):
         mine = [row for row in rows if row.recipe == recipe]
-        values = [row.score for row in mine if row.score is not None]
+        values = by_question((row.unit, row.score) for row in mine if row.score is not None)
         pairs = [
-            (row.score, other) for row in mine
+            (row.unit, row.score, other) for row in mine
             if row.score is not None and (other := base.get(row.sample)) is not None
         ]  # fmt: skip
         against = None
         if pairs and recipe != BASELINE:
-            against = difference_of([a for a, _ in pairs], [b for _, b in pairs])
+            against = difference_of(
+                by_question((unit, score) for unit, score, _ in pairs),
+                by_question((unit, other) for unit, _, other in pairs),
+            )
         refused = sum(row.refused is not None for row in mine)
         found.append(Score(recipe, mean_of(values) if values else None, against, refused))
     return found
+
+
+def at_every_length(rows: Seq[SampleRow]) -> tuple[list[SampleRow], list[str]]:
+    """Rows of tasks that were asked at every length of rows, and the names of the other tasks.
+
+    Lengths are compared over these alone: a hard task that joins at a greater length would make
+    that length look harder.
+    """
+    lengths = {row.length for row in rows}
+    asked: dict[str, set[int]] = {}
+    for row in rows:
+        asked.setdefault(row.task, set()).add(row.length)
+    others = [task for task, its in asked.items() if its != lengths]
+    return [row for row in rows if row.task not in others], others
 
 
 def costs_of(rows: Seq[SampleRow]) -> list[Cost]:
@@ -125,5 +148,6 @@ def _over(
 
 
 __all__ = [
-    "BASELINE", "Cost", "HasRecipe", "Score", "costs_of", "recipes_in", "refusals_of", "scores_of",
+    "BASELINE", "Cost", "HasRecipe", "Score", "at_every_length", "costs_of", "recipes_in",
+    "refusals_of", "scores_of",
 ]  # fmt: skip

@@ -48,7 +48,8 @@ def read_examples(path: str | PathLike[str]) -> list[Example]:
             with its line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: texts hold line marks that are none in JSON.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise LengthwiseError(f"{fspath(path)}: cannot be read ({first_line(error)})") from None
     found = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from io import StringIO
 from itertools import accumulate
 
 from lengthwise.errors import LengthwiseError
@@ -52,7 +53,9 @@ def program_of(source: str) -> ProgramNode | None:
         module = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    starts = [0, *accumulate(len(line.encode()) for line in source.splitlines(keepends=True))]
+    # Python's lines end at fewer characters than those of `str.splitlines`.
+    lines = StringIO(source, newline="")
+    starts = [0, *accumulate(len(line.encode()) for line in lines)]
     try:
         return _Reader(starts, source.encode()).node(module)
     except RecursionError:

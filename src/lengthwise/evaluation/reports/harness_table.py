@@ -18,7 +18,7 @@ from lengthwise.evaluation.reports.table import PIPE_WIDTH
 SURE = 0.05
 LEGEND = (
     "In brackets a 95% interval. Below: the difference to full, and p of a test by signs on the "
-    "same samples; bold below 5%. ↑ more is better, ↓ less is."
+    "same samples; bold below 5% (no correction for many comparisons). ↑ more is better, ↓ less is."
 )
 
 

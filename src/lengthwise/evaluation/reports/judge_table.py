@@ -84,7 +84,7 @@ def _table(found: Seq[Judged], facts: JudgeFacts) -> Table:
     for head in heads:
         table.add_column(head, justify="right")
     for each in found:
-        cells = [f"{each.mean.n if each.mean else 0:,}", _mean(each.mean, each.against)]
+        cells = [f"{each.judged:,}", _mean(each.mean, each.against)]
         if facts.against is None:
             cells.append(_difference(each.against))
         else:

@@ -17,7 +17,7 @@ def sample_text(row: SampleRow, judged: Seq[JudgedBy] = ()) -> str:
 
     Args:
         row: of a run.
-        judged: what judges said of the run; what was said of another reply is left out.
+        judged: what judges said of the run's replies.
     """
     waits = "not judged" if row.refused is None else "refused"
     score = waits if row.score is None else f"{row.score:.2f}"
@@ -37,7 +37,7 @@ def sample_text(row: SampleRow, judged: Seq[JudgedBy] = ()) -> str:
 def _judged(row: SampleRow, judged: Seq[JudgedBy]) -> Iterator[str]:
     for job, rows in judged:
         found = rows.get(row.key)
-        if found is None or found.characters[:1] != (len(row.begin + row.said),):
+        if found is None:
             continue
         value = "no answer" if found.failed else "unread"
         if found.score is not None:

@@ -12,14 +12,26 @@ from typing import Any
 
 from lengthwise._utils.outputs import MARK
 from lengthwise._utils.plural import many
-from lengthwise.evaluation.metrics.differences import mean_of
+from lengthwise.evaluation.metrics.differences import by_question, mean_of
 from lengthwise.evaluation.metrics.origin import Origin
 from lengthwise.evaluation.metrics.ruler import over_lengths
 from lengthwise.evaluation.metrics.sample_row import SampleRow
-from lengthwise.evaluation.metrics.scores import Score, costs_of, recipes_in, refusals_of, scores_of
+from lengthwise.evaluation.metrics.scores import (
+    Score,
+    at_every_length,
+    costs_of,
+    recipes_in,
+    refusals_of,
+    scores_of,
+)
 from lengthwise.evaluation.reports.charts import SIZES, Figure
 from lengthwise.evaluation.reports.pages import clean, environment, numbered
-from lengthwise.evaluation.reports.score_table import LEGEND, ruler_said
+from lengthwise.evaluation.reports.score_table import (
+    LEGEND,
+    ruler_said,
+    samples_said,
+    uneven_said,
+)
 from lengthwise.evaluation.reports.svg import ChartFrame
 from lengthwise.evaluation.reports.svg_lines import Line, curves
 from lengthwise.evaluation.scorers.aggregates import RULER_THRESHOLD
@@ -66,7 +78,7 @@ def score_page(
     across, maps = _maps(rows)
     tables = [
         _table("Score by task", rows, lambda row: row.task),
-        _table("Score by length", rows, lambda row: f"{row.length:,} tokens"),
+        _by_length(rows),
         *_ruler(rows, threshold),
         _costs(rows),
     ]  # fmt: skip
@@ -89,6 +101,13 @@ def _lengths(rows: Seq[SampleRow]) -> list[int]:
     return sorted({row.length for row in rows})
 
 
+def _by_length(rows: Seq[SampleRow]) -> Mapping[str, Any]:
+    """Scores by length over the tasks that were asked at each; the others are named."""
+    some, others = at_every_length(rows)
+    table = _table("Score by length", some, lambda row: f"{row.length:,} tokens")
+    return {**table, "said": f"{uneven_said(others)} {LEGEND}"} if others else table
+
+
 def _table(title: str, rows: Seq[SampleRow], of: Callable[[SampleRow], str]) -> Mapping[str, Any]:
     """Scores of every recipe by what `of` says of a row, and over all."""
     groups: dict[str, list[SampleRow]] = {}
@@ -96,7 +115,7 @@ def _table(title: str, rows: Seq[SampleRow], of: Callable[[SampleRow], str]) -> 
         groups.setdefault(of(row), []).append(row)
     if len(groups) > 1:
         groups["all"] = list(rows)
-    heads = [(name, many(len({r.sample for r in mine}), "sample")) for name, mine in groups.items()]
+    heads = [(name, samples_said(mine)) for name, mine in groups.items()]
     columns = [{score.recipe: score for score in scores_of(mine)} for mine in groups.values()]
     lines = [
         (recipe, [_cell(scores.get(recipe)) for scores in columns]) for recipe in recipes_in(rows)
@@ -112,7 +131,7 @@ def _cell(score: Score | None) -> _Cell:
     if against is not None:
         said = (
             f"{against.value:+.3f} against full [{against.low:+.3f} {against.high:+.3f}], "
-            f"p = {against.p:.3g} over {many(against.n, 'sample')}"
+            f"p = {against.p:.3g} over {many(against.n, 'question')}"
         )
     sign = {"less": " −", "more": " +"}.get(kind, "")
     return _Cell(f"{mean.value:.2f}{sign}", f"{mean.low:.2f} to {mean.high:.2f}", kind, said)
@@ -163,7 +182,9 @@ def _lines(rows: Seq[SampleRow], numbers: Mapping[str, int]) -> list[Figure]:
     if len(_lengths(rows)) < 2:
         return []
     tasks = list(dict.fromkeys(row.task for row in rows))
-    groups = [("All tasks", rows)] * (len(tasks) > 1)
+    some, others = at_every_length(rows)
+    name = "Tasks asked at every length" if others else "All tasks"
+    groups = [(name, some)] * (len(tasks) > 1 and bool(some))
     groups += [(task, [row for row in rows if row.task == task]) for task in tasks]
     return [_figure(n, name, mine, numbers) for n, (name, mine) in enumerate(groups)]
 
@@ -201,12 +222,15 @@ def _figure(key: int, name: str, rows: Seq[SampleRow], numbers: Mapping[str, int
 
 
 def _values(rows: Seq[SampleRow], where: Callable[[SampleRow], bool], recipe: str) -> list[float]:
-    return [r.score for r in rows if r.recipe == recipe and r.score is not None and where(r)]
+    """Scores by question."""
+    return by_question(
+        (r.unit, r.score) for r in rows if r.recipe == recipe and r.score is not None and where(r)
+    )
 
 
 def _maps(rows: Seq[SampleRow]) -> tuple[str, list[tuple[str, Any]]]:
     """Heat maps of length by depth, or by task where no answer has a place; each recipe's rows."""
-    placed = [row for row in rows if _depth(row) is not None]
+    placed, _ = at_every_length([row for row in rows if _depth(row) is not None])
     if placed:
         across, of, some = "depth", _depth_text, placed
         heads = list(dict.fromkeys(of(row) for row in sorted(placed, key=lambda r: _depth(r) or 0)))
@@ -248,8 +272,11 @@ def _depth_text(row: SampleRow) -> str:
 
 def _maps_said(across: str) -> str:
     if across == "task":
-        return "No answer of these tasks has a place in the text."
-    return "Depth: where in the text the answer stands, over all tasks in which it has a place."
+        return "No task whose answers have a place in the text was asked at every length."
+    return (
+        "Depth: where in the text the answer stands, over all tasks in which it has a place and "
+        "that were asked at every length."
+    )
 
 
 def _plane(rows: Seq[SampleRow], difficulties: Mapping[str, Difficulty]) -> list[Mapping[str, Any]]:

@@ -20,6 +20,7 @@ from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.metrics.scores import (
     Cost,
     Score,
+    at_every_length,
     costs_of,
     recipes_in,
     refusals_of,
@@ -33,7 +34,8 @@ _BESIDE = 4
 LEGEND = (
     "A score is a mean from 0 to 1 with its 95% interval: Wilson's where all scores are 0 or 1, "
     "else the bootstrap's. - and +: surely below or above full (paired test by signs, p < 5%; no "
-    "correction for many comparisons)."
+    "correction for many comparisons). Samples of one question, such as several replies, count as "
+    "one: their mean."
 )
 
 
@@ -71,7 +73,7 @@ def score_report(
     parts += _blocks("Score by task", rows, lambda row: row.task)
     lengths = sorted({row.length for row in rows})
     if len(lengths) > 1:
-        parts += _blocks("Score by length, all tasks", rows, lambda row: f"{row.length:,}", lengths)
+        parts += _by_length(rows, lengths)
     if ruler := over_lengths(rows, threshold):
         parts += [_ruler(ruler), Text(ruler_said(ruler), style="dim"), Text()]
     parts += [_costs(costs_of(rows)), Text()]
@@ -79,6 +81,13 @@ def score_report(
         parts += [Text(f"{recipe}: {many(count, 'sample')} refused: {why}"), Text()]
     parts.append(Text(LEGEND, style="dim"))
     return Group(*parts, *(Text(note, style="dim") for note in notes))
+
+
+def _by_length(rows: Seq[SampleRow], lengths: Seq[int]) -> list[RenderableType]:
+    some, others = at_every_length(rows)
+    title = f"Score by length, {'tasks asked at every length' if others else 'all tasks'}"
+    parts = _blocks(title, some, lambda row: f"{row.length:,}", lengths) if some else []
+    return [*parts, Text(uneven_said(others), style="dim"), Text()] if others else parts
 
 
 def _blocks(
@@ -98,14 +107,29 @@ def _blocks(
         table.add_column("recipe", overflow="fold")
         by_recipe: list[Mapping[str, Score]] = []
         for name, mine in some:
-            samples = len({row.sample for row in mine})
-            head = name.replace("/", "/\n") + f"\n{many(samples, 'sample')}"
+            head = name.replace("/", "/\n") + f"\n{samples_said(mine)}"
             table.add_column(head, justify="right", overflow="fold")
             by_recipe.append({score.recipe: score for score in scores_of(mine)})
         for recipe in recipes_in(rows):
             table.add_row(recipe, *(cell(scores.get(recipe)) for scores in by_recipe))
         parts.append(table)
     return parts
+
+
+def samples_said(rows: Seq[SampleRow]) -> str:
+    """How many samples rows are of, and of how many questions where these are fewer."""
+    samples, questions = len({row.sample for row in rows}), len({row.unit for row in rows})
+    said = many(samples, "sample")
+    return said if questions == samples else f"{said} of {many(questions, 'question')}"
+
+
+def uneven_said(tasks: Seq[str]) -> str:
+    """Which tasks have no say where lengths are compared, in words.
+
+    Args:
+        tasks: at least one.
+    """
+    return f"Not asked at every length, so no part of the scores by length: {', '.join(tasks)}."
 
 
 def cell(score: Score | None) -> str:
@@ -172,4 +196,6 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-__all__ = ["LEGEND", "cell", "ruler_said", "score_report", "show_scores"]
+__all__ = [
+    "LEGEND", "cell", "ruler_said", "samples_said", "score_report", "show_scores", "uneven_said",
+]  # fmt: skip

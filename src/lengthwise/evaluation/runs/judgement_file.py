@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.evaluation.metrics.judgement_row import JudgementRow
+from lengthwise.evaluation.metrics.judgement_row import JudgementRow, case_of
 from lengthwise.evaluation.metrics.run_lines import (
     RunLines,
     damaged_line,
@@ -15,6 +15,7 @@ from lengthwise.evaluation.metrics.run_lines import (
     is_run,
     run_kind,
 )
+from lengthwise.evaluation.metrics.sample_row import SampleRow
 
 FORMAT = "lengthwise judgements"
 JUDGEMENTS = run_kind(FORMAT)
@@ -77,17 +78,29 @@ def read_judgements(path: Path) -> tuple[dict[str, Any], dict[Key, JudgementRow]
     return head_of(FORMAT, path, lines[0]), found
 
 
-def all_beside(run: Path) -> Iterator[tuple[dict[str, Any], dict[Key, JudgementRow]]]:
+def all_beside(
+    run: Path, rows: Iterable[SampleRow]
+) -> Iterator[tuple[dict[str, Any], dict[Key, JudgementRow]]]:
     """What lies beside a run of each judge: its job, and its judgements by key.
+
+    A judgement of another question or reply than stands in the run now is left out.
 
     Args:
         run: its file.
+        rows: all of the run.
     """
+    there: dict[Key, SampleRow] = {row.key: row for row in rows}
     for path in sorted(run.parent.iterdir()):
-        mine = path.name.startswith(f"{run.stem}.") and path.suffix == (run.suffix or ".jsonl")
-        if mine and path != run and path.is_file() and path.stat().st_size and is_run(FORMAT, path):
-            head, rows = read_judgements(path)
-            yield head["job"], rows
+        # Judgements of `run.big.jsonl` begin as those of `run.jsonl` do.
+        mine = path == beside(run, path.stem.rpartition(".")[2])
+        if mine and path.is_file() and path.stat().st_size and is_run(FORMAT, path):
+            head, judged = read_judgements(path)
+            against = str(head["job"].get("against"))
+            yield head["job"], {
+                key: each for key, each in judged.items()
+                if key in there
+                and each.case == case_of(there[key], there.get((*each.sample, against)))
+            }  # fmt: skip
 
 
 __all__ = ["JUDGEMENTS", "JudgementFile", "Key", "all_beside", "beside", "read_judgements"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence as Seq
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from lengthwise.api.model import Model
 from lengthwise.api.remote_model import RemoteModel
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.judges.judge import Case, Figures, Judge, judge_of, text_of
-from lengthwise.evaluation.metrics.judgement_row import JudgementRow
+from lengthwise.evaluation.metrics.judgement_row import JudgementRow, case_of
 from lengthwise.evaluation.metrics.sample_row import SampleRow
 from lengthwise.evaluation.metrics.scores import BASELINE, recipes_in
 from lengthwise.evaluation.runs.judgement_file import JudgementFile, beside
@@ -52,7 +50,7 @@ class Judgements:
 
 @dataclass(frozen=True, slots=True)
 class _Brief:
-    """A reply to judge. case: what is shown. sign: of what is shown, in a few signs."""
+    """A reply to judge. case: what is shown. sign: of it, by `case_of`."""
 
     row: SampleRow
     case: Case
@@ -200,7 +198,7 @@ def _of_batch(how: _Asking, briefs: Seq[_Brief]) -> Iterator[tuple[JudgementRow,
             row.task, row.recipe, row.length, row.number, row.depth, each.sign,
             tuple(said.text for said in answers), next(iter(scores.values()), None), scores,
             tried[n], next((said.failed for said in answers if said.failed), None),
-            tuple(map(len, each.case.replies)), any(said.over for said in answers),
+            tuple(map(len, each.case.replies)), any(said.over for said in answers), row.problem,
         ), any(said.gone for said in answers)  # fmt: skip
 
 
@@ -232,17 +230,14 @@ def _brought(
     for row in wanted:
         if row.refused is not None or row.recipe == opponent:
             continue
-        replies = [f"{row.begin}{row.said}"]
-        if judge.compares:
-            other = others.get(row.sample)
-            if other is None:
-                alone += 1
-                continue
-            replies.append(f"{other.begin}{other.said}")
+        other = others.get(row.sample) if judge.compares else None
+        if judge.compares and other is None:
+            alone += 1
+            continue
         if judge.grounded and not any(each.strip() for each in row.references):
             bare += 1
             continue
-        found.append(_brief(row, tuple(replies)))
+        found.append(_brief(row, other))
     left = {f"a reply of {opponent} to be compared with": alone,
             f"a reference, which {judge.name} needs": bare}  # fmt: skip
     notes = [f"{many(n, 'sample')} without {what}" for what, n in left.items() if n]
@@ -252,10 +247,9 @@ def _brought(
     return _Brought(found, every, notes, opponent, head["job"].get("model"))
 
 
-def _brief(row: SampleRow, replies: tuple[str, ...]) -> _Brief:
-    case = Case(row.question, row.references, replies)
-    shown = json.dumps([case.question, case.references, case.replies]).encode()
-    return _Brief(row, case, hashlib.sha256(shown).hexdigest()[:16])
+def _brief(row: SampleRow, other: SampleRow | None) -> _Brief:
+    replies = tuple(f"{each.begin}{each.said}" for each in (row, other) if each is not None)
+    return _Brief(row, Case(row.question, row.references, replies), case_of(row, other))
 
 
 def _opponent(judge: Judge, against: str | None, rows: Seq[SampleRow], run: Path) -> str | None:

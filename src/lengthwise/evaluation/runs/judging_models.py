@@ -97,7 +97,7 @@ class _Remote:
             try:
                 return _said(self.model.ask("", prompt, asked), self.model.told_length)
             except ServerError as error:
-                return Said(failed=str(error), gone=not error.refused)
+                return Said(failed=str(error), gone=not (error.refused or error.of_prompt))
             except LengthwiseError as error:
                 return Said(failed=str(error))
 

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Protocol
 
 from lengthwise import recipes
+from lengthwise._utils.messages import ran_out
 from lengthwise.api.answer import prompt_text
 from lengthwise.api.document_prompt import build_prompt
 from lengthwise.api.generation import Generation
 from lengthwise.api.model import Model
 from lengthwise.api.remote_model import Asked, RemoteModel, prompting_alone
+from lengthwise.api.server_errors import ServerError
 from lengthwise.api.text_model import LocalText
 from lengthwise.documents.document import Document
-from lengthwise.errors import NotFinite, OutOfMemory, Refused
+from lengthwise.errors import ConstraintError, NotFinite, OutOfMemory, Refused
 from lengthwise.evaluation.runs.laws import forced_laws
+from lengthwise.evaluation.scorers.replies import behind
 from lengthwise.evaluation.tasks.benchmark import Law, Sample
 from lengthwise.methods.prompts import TextModel
 
@@ -93,15 +96,8 @@ class _Local:
     def of(self, samples: Seq[Sample]) -> Iterator[Reply]:
         for (context, _), group in groupby(samples, lambda each: (each.context, each.chat)):
             alike = list(group)
-            try:
-                if self._method is None and len(alike) > 1 and context:
-                    yield from self._shared(context, alike)
-                else:
-                    for each in alike:
-                        yield self._alone(each)
-            except Refused as refusal:
-                # What cannot be read at all is refused for each that asks about it.
-                yield from (Reply(refused=str(refusal)) for _ in alike)
+            shares = self._method is None and len(alike) > 1 and context
+            yield from self._shared(context, alike) if shares else map(self._alone, alike)
 
     def laws(self, samples: Seq[Sample]) -> Iterator[Reply]:
         for sample in samples:
@@ -111,8 +107,8 @@ class _Local:
                 prefix, suffix = _prompt(self.model, *_chosen(self._method, sample, reader), sample)
                 context = [*prefix, *suffix]
                 found = forced_laws(self.model, context, sample.forced, self._rest)
-            except (Refused, OutOfMemory, NotFinite) as error:
-                yield Reply(refused=str(error), seconds=time.perf_counter() - begin)
+            except Exception as error:
+                yield self._lost(error, begin)
                 continue
             likeliest = [max(law, key=lambda each, law=law: law[each]) for law in found]  # type: ignore[misc]
             yield Reply(
@@ -128,8 +124,8 @@ class _Local:
             chosen_s = time.perf_counter() - begin
             prefix, suffix = _prompt(self.model, *asked, sample)
             found = self.model.generate([*prefix, *suffix], self._rest, **_options(sample))
-        except (Refused, OutOfMemory, NotFinite) as error:
-            return Reply(refused=str(error), seconds=time.perf_counter() - begin)
+        except Exception as error:
+            return self._lost(error, begin)
         metrics = found.metrics
         waited = chosen_s if _told(metrics.reused_tokens, metrics.prompt_tokens) else None
         return _reply(found, reader.tokens_read, waited, time.perf_counter() - begin)
@@ -138,7 +134,16 @@ class _Local:
         begin = time.perf_counter()
         prefix, _ = _prompt(self.model, context, samples[0].question, samples[0])
         before = self._reused()
-        session = self.model.read(list(prefix), self._rest)
+        try:
+            session = self.model.read(list(prefix), self._rest)
+        except Refused:
+            # A session does not know the questions; alone each prompt is known as a whole.
+            yield from map(self._alone, samples)
+            return
+        except Exception as error:
+            lost = self._lost(error, begin, len(prefix))
+            yield from (lost, *(replace(lost, seconds=0.0) for _ in samples[1:]))
+            return
         first = time.perf_counter() - begin
         waited = first if _told(self._reused() - before, len(prefix)) else None
         for sample in samples:
@@ -146,12 +151,20 @@ class _Local:
             _, suffix = _prompt(self.model, context, sample.question, sample)
             try:
                 found = session.ask(list(suffix), **_options(sample))
-            except (Refused, OutOfMemory, NotFinite) as error:
-                yield Reply(refused=str(error), seconds=time.perf_counter() - begin)
+            except Exception as error:
+                yield self._lost(error, begin, len(prefix))
                 continue
             # Each is charged the reading that it would have waited for; it took that time once.
             spent = time.perf_counter() - begin
             yield _reply(found, 0, waited, spent + (first if sample is samples[0] else 0.0))
+
+    def _lost(self, error: Exception, begin: float, tokens: int = 0) -> Reply:
+        """Why a sample has no reply. Raises again what ends a run. tokens: that were held."""
+        if ran_out(error):
+            error = OutOfMemory(tokens, 0, str(self.model.adapted.device), error)
+        if not isinstance(error, Refused | OutOfMemory | NotFinite | ConstraintError):
+            raise error
+        return Reply(refused=str(error), seconds=time.perf_counter() - begin)
 
     def _reused(self) -> int:
         """Tokens that were found in the model's prefix cache so far."""
@@ -170,15 +183,25 @@ class _Remote:
             try:
                 text, question = _chosen(self._method, sample, self.model)
                 chosen_s = time.perf_counter() - begin
-                asked = Asked(**_options(sample))
-                # A server writes replies from their beginning: what they begin with is a hint.
-                hint = f"\n{sample.begin}" if sample.begin else ""
-                found = self.model.ask(text, f"{question}{hint}", asked)
-            except Refused as refusal:
-                yield Reply(refused=str(refusal), seconds=time.perf_counter() - begin)
+                found = self._asked(text, question, sample)
+            except (Refused, ServerError) as error:
+                if isinstance(error, ServerError) and not error.of_prompt:
+                    raise
+                yield Reply(refused=str(error), seconds=time.perf_counter() - begin)
                 continue
             read = self.model.tokens_read - before - found.metrics.prompt_tokens
-            yield _reply(found, max(0, read), chosen_s, time.perf_counter() - begin)
+            reply = _reply(found, max(0, read), chosen_s, time.perf_counter() - begin)
+            yield replace(reply, said=behind(reply.said, sample.begin))
+
+    def _asked(self, text: str, question: str, sample: Sample) -> Generation:
+        """A server writes replies from their beginning: what they begin with is a hint, for which
+        there is room in a reply that says it again."""
+        asked = Asked(**_options(sample))
+        if sample.begin:
+            question = f"{question}\n{sample.begin}"
+            room = self.model.count(sample.begin)
+            asked = replace(asked, max_new_tokens=asked.max_new_tokens + room)
+        return self.model.ask(text, question, asked)
 
     def laws(self, samples: Seq[Sample]) -> Iterator[Reply]:
         raise Refused(*no_laws(self.model))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence as Seq
+import json
+from collections.abc import Iterable, Mapping, Sequence as Seq
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,23 +20,29 @@ from lengthwise.evaluation.metrics.sample_row import SampleRow
 FORMAT = "lengthwise run"
 RUN = run_kind(FORMAT)
 _MEND = "delete it, and it is asked again"
+_NOTE = b'{"note": '
 
 
 class RunFile(RunLines):
     """A run's file while it is written.
 
-    answered: rows that it has, by their key. What was refused is asked again: memory may be free by
-    now, and a refusal takes no time.
+    path: of the file. answered: rows that it has, by their key. What was refused is asked again:
+    memory may be free by now, and a refusal takes no time. notes: what was left out.
     """
 
     format: ClassVar[str] = FORMAT
     mend: ClassVar[str] = _MEND
 
     def __init__(self, path: Path, job: Mapping[str, Any], force: bool = False) -> None:
+        self.path = path
         self.answered: dict[tuple[Any, ...], SampleRow] = {}
+        self.notes: list[str] = []
         super().__init__(path, job, force)
 
     def take(self, raw: bytes) -> None:
+        if raw.startswith(_NOTE):
+            self.notes.append(_note(raw))
+            return
         row = SampleRow.read(raw)
         if row.refused is None:
             self.answered[row.key] = row
@@ -44,12 +51,22 @@ class RunFile(RunLines):
         """Adds a row, and waits until it is on the disk."""
         self.write(row.dump())
 
+    def tell(self, notes: Iterable[str]) -> None:
+        """Adds what was left out, each once, as soon as the file has a row."""
+        for note in notes:
+            if self._begin is None and note not in self.notes:
+                self.write({"note": note})
+                self.notes.append(note)
+
 
 def read_run(path: Path) -> tuple[dict[str, Any], list[SampleRow]]:
     """What a run is of, and its rows so far.
 
     Args:
         path: of its file.
+
+    Returns:
+        Its head, with what was left out as "notes", and its rows.
 
     Raises:
         LengthwiseError: for a file that is none, and for a damaged line, with its number.
@@ -63,14 +80,22 @@ def read_run(path: Path) -> tuple[dict[str, Any], list[SampleRow]]:
     if not lines or not ours:
         raise LengthwiseError(f"{path} is no run of lengthwise: `lengthwise eval --out` writes one")
     rows: dict[tuple[Any, ...], SampleRow] = {}
+    notes: list[str] = []
     for number, raw in enumerate(lines[1:], 2):
         try:
+            if raw.startswith(_NOTE):
+                notes.append(_note(raw))
+                continue
             row = SampleRow.read(raw)
             # Of one that was asked again the last row counts.
             rows[row.key] = row
         except ValueError as error:
             raise damaged_line(path, number, error, _MEND) from error
-    return head_of(FORMAT, path, lines[0]), list(rows.values())
+    return {**head_of(FORMAT, path, lines[0]), "notes": notes}, list(rows.values())
+
+
+def _note(raw: bytes) -> str:
+    return str(json.loads(raw)["note"])
 
 
 def chosen(

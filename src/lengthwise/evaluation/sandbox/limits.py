@@ -16,7 +16,7 @@ VERDICTS = {
     "output": "it printed more",
     "processes": "it started more processes or threads, or was not allowed to",
     "network": "it wanted to speak with another machine",
-    "outside": "it wanted to write where it may not, or to read what it may not",
+    "outside": "it wanted to write or read what it may not, or to end what is not its own",
     "killed": "a signal ended it",
 }
 
@@ -47,7 +47,8 @@ class Ran:
     where a signal or a limit ended it. stdout: what it printed. stderr: in text. fetched: the file
     that was asked for. guards: what kept it in: "network", "processes" (namespaces of its own),
     "files" (all else read-only, and a size of its folder), "landlock" (writes in its folder alone),
-    "user" (it was another one), "audit" (sockets and processes refused within Python).
+    "user" (it was another one), "audit" (within Python). The audit refuses sockets, processes,
+    signals to others and foreign functions.
     """
 
     verdict: str

@@ -171,7 +171,8 @@ def _guarded(job: dict[str, Any], seconds: float) -> dict[str, Any]:
             guard.kill()
             guard.wait()
     if guard.returncode < 0:
-        # A program of the same user may kill its guard, where nothing hides it.
+        # A program of the same user may kill its guard, where nothing hides it; what it started
+        # may then be left.
         why = f"its guard was ended by signal {-guard.returncode}"
         return {"over": "killed", "note": why, "told": "", "code": None, "signal": 0, "guards": []}
     if guard.returncode:

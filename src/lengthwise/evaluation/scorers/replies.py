@@ -42,6 +42,23 @@ def after_prefix(reply: str, prefix: str = "Answer:") -> str:
     return re.sub(f"^{mark}", "", part.strip(), flags=re.IGNORECASE).strip()
 
 
+def behind(reply: str, beginning: str) -> str:
+    """What follows the words that a reply was to begin with, whether it says them again or not.
+
+    Args:
+        reply: by a model that was asked to begin so, and may as well have gone on.
+        beginning: as in "Its value is"; spaces and line ends are alike.
+
+    Returns:
+        The rest, as it stands behind the beginning: with a space in front where there was none.
+    """
+    words = r"\s+".join(map(re.escape, beginning.split()))
+    again = re.match(rf"\s*{words}(?:(?<!\w)|(?!\w))", reply) if words else None
+    if again is not None:
+        return reply[again.end() :]
+    return f" {reply}" if words and reply[:1].strip() else reply
+
+
 def tagged(reply: str, tag: str) -> str | None:
     """What stands between <tag> and </tag>: LongProc (2025, arXiv:2501.05414).
 
@@ -71,13 +88,4 @@ def code_block(reply: str, language: str) -> str | None:
     return found[1] if found else None
 
 
-def printable(reply: str) -> str:
-    """The reply with control characters as line ends: RULER (2024, arXiv:2404.06654).
-
-    Args:
-        reply: by a model.
-    """
-    return re.sub(r"[\x00-\x1f]", "\n", reply.strip()).strip()
-
-
-__all__ = ["after_prefix", "code_block", "cut_at", "first_line", "printable", "tagged"]
+__all__ = ["after_prefix", "behind", "code_block", "cut_at", "first_line", "tagged"]

@@ -66,7 +66,8 @@ class Sample:
     to 1. facts: what else its score needs, of values that JSON can hold. chat: whether it is put
     into the chat template, where the model has one. stop: what ends a reply. temperature: 0 is
     greedy. seed: of a reply that is sampled. forced: of a task that asks for laws, what is given
-    behind `begin`.
+    behind `begin`. own: what of the context is the question's own, where the length decides the
+    rest, by which copies of a question are known; None is all of it.
     """
 
     context: str
@@ -81,6 +82,7 @@ class Sample:
     temperature: float = 0.0
     seed: int = 0
     forced: Forced | None = None
+    own: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class Wanted:
 
     length: tokens of a prompt and its reply together. samples: how many. seed: of all that is
     drawn. tokens: counts those of a text. haystack: the text in which things are hidden, where a
-    benchmark takes any. depth: where, from 0 to 1; None leaves it to the benchmark.
+    benchmark takes any. depth: where, from 0 to 1; None leaves it to the benchmark. notes: a
+    benchmark adds what was left out.
     """
 
     length: int
@@ -98,6 +101,7 @@ class Wanted:
     tokens: Callable[[str], int]
     haystack: str
     depth: float | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def draws(self, task: str) -> Iterator[random.Random]:
         """A source of chance a sample: of the same task, length, depth and seed the same."""

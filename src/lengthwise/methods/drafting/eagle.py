@@ -194,6 +194,21 @@ class _Guess:
     rank: int
 
 
+@dataclass(frozen=True)
+class _HeldCache:
+    """The layer's cache, as its bytes are counted."""
+
+    cache: DynamicCache
+
+    def nbytes(self) -> int:
+        layers: Seq[Any] = self.cache.layers
+        found = [t for layer in layers for t in (layer.keys, layer.values)]
+        return sum(t.numel() * t.element_size() for t in found if t is not None)
+
+    def groups(self) -> tuple[()]:
+        return ()
+
+
 class EagleDrafter(Drafter):
     """Keeps the layer's cache in step with the text, and grows a tree from its newest state."""
 
@@ -212,6 +227,9 @@ class EagleDrafter(Drafter):
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         self._features = list(sequence.noted or ())
         self._start = len(sequence.tokens) - sum(map(len, self._features))
+
+    def held(self) -> list[_HeldCache]:
+        return [_HeldCache(self.cache)]
 
     def learn(self, tokens: Seq[int], tree: Tree, logits: Tensor, accepted: Seq[int]) -> None:
         if self.states is not None:

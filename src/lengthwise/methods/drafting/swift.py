@@ -105,6 +105,9 @@ class SwiftDrafter(ModelDrafter):
             self._before.end_prefill()
         self._prompt = len(sequence)
 
+    def held(self) -> list[Sequence]:
+        return [] if self._before is None else [self._before]
+
     def open(self, sequence: Sequence) -> LayerSkipScorer:
         return LayerSkipScorer(sequence, self.draft, self.search.kept)
 

@@ -25,6 +25,7 @@ until the share is reached. The authors take exactly the share, any of equal one
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,8 +120,8 @@ class CodedKeys:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CodedKeys:
         # The codebook is the model's, and codes are replaced when more come: forks hold the same.
-        new = CodedKeys(self.method, self.book)
-        new.codes, new.sizes = self.codes, self.sizes.clone()
+        new = copy.copy(self)
+        new.sizes = self.sizes.clone()
         return new
 
     def extend_raw(self, key: Tensor) -> None:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 GO, FULL, RECOUNT, MORE_EVENTS, MORE_POOL, MORE_PAIRS, MORE_MERGES = range(7)
 (
     VOCABULARY, SIZE, MADE, POOL, PAIRS, HEAP, LEAST, UNSURE, EVENTS, TOUCHED, CURRENT, AGAIN, NEED,
-    MOST_WORDS, PAST_COLON, LONGEST,
-) = range(16)  # fmt: skip
-NUMBERS = 16
+    MOST_WORDS, PAST_COLON, LONGEST, NEVER,
+) = range(17)  # fmt: skip
+NUMBERS = 17
 STARTS_BLANK, ENDS_BLANK, ENDS_COLON, CLOSED = 1, 2, 4, 8
 BEFORE = 1 << 40
 """Counts of pairs that were merged before this run."""
@@ -30,7 +30,8 @@ class State(NamedTuple):
     the pool), merged.
     heap, heap_count: pairs. fresh, found, cursor `[2, tokens]`: counts, places and where to write
     them, of what stands left (0) and right (1) of the token that is being made. touched, event,
-    event_place: the same, as they come. numbers: by the names above.
+    event_place: the same, as they come. never: the digest of what no token spells, uint64 `[1]`.
+    numbers: by the names above.
     """
 
     tokens: Any
@@ -61,4 +62,5 @@ class State(NamedTuple):
     touched: Any
     event: Any
     event_place: Any
+    never: Any
     numbers: Any

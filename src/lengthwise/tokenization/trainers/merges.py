@@ -44,11 +44,13 @@ _BASE = 0x9E3779B97F4A7C15
 @dataclass(frozen=True)
 class Rails:
     """What may become one token. most_words: words in it, 0 for any number. past_colon: whether one
-    goes on with a space behind a colon. longest: bytes in it, 0 for any number."""
+    goes on with a space behind a colon. longest: bytes in it, 0 for any number. never: bytes that
+    no token spells, as a special one has them."""
 
     most_words: int = 0
     past_colon: bool = True
     longest: int = 0
+    never: bytes = b""
 
 
 class Learner:
@@ -173,15 +175,17 @@ class Learner:
             *(np.zeros(1, np.int64) for _ in range(4)), np.zeros(1, np.uint8),
             np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.int64),
             *by_side, np.zeros(2 * room, np.int32),
-            np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(at.NUMBERS, np.int64),
+            np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint64),
+            np.zeros(at.NUMBERS, np.int64),
         ]  # fmt: skip
         state = at.State(*arrays)
         numbers = state.numbers
         numbers[at.CURRENT], numbers[at.SIZE] = -1, self.size
         numbers[at.MOST_WORDS] = self.rails.most_words
         numbers[at.PAST_COLON] = self.rails.past_colon
-        numbers[at.LONGEST] = self.rails.longest
+        numbers[at.LONGEST], numbers[at.NEVER] = self.rails.longest, len(self.rails.never)
         self._names.name_bytes(state, np.array(BYTES, np.uint8), np.uint64(_BASE))
+        state.never[0] = _digest(state, self.rails.never)
         self._state = state
         self._again(before, count=False)
         self._merged = self._keys(before), np.full(len(before), at.BEFORE, np.int64)
@@ -288,6 +292,14 @@ class Learner:
             # Half as much again, for what the merges bring.
             self._state = self._state._replace(pool=np.empty(3 * places // 2 + 1024, np.int32))
         pairs.place_pairs(self._state, buckets)
+
+
+def _digest(state: Any, spelling: bytes) -> int:
+    """The hash of a spelling, as `name_kernels` has it."""
+    found = 0
+    for byte in spelling:
+        found = (found * _BASE + int(state.digest[TOKEN_OF_BYTE[byte]])) % (1 << 64)
+    return found
 
 
 def _shortened(array: Tokens, places: int) -> Tokens:

@@ -17,10 +17,17 @@ from lengthwise.tokenization.trainers.learner_state import (
     LONGEST,
     MADE,
     MOST_WORDS,
+    NEVER,
     PAST_COLON,
     STARTS_BLANK,
     VOCABULARY,
 )
+
+
+@jit
+def _digest(s, left, right):
+    """The hash of what two tokens spell together."""
+    return s.digest[left] * s.power[right] + s.digest[right]
 
 
 @jit
@@ -32,7 +39,10 @@ def may_merge(s, left, right):
     if one & ENDS_COLON and two & STARTS_BLANK and not s.numbers[PAST_COLON]:
         return False
     longest, most = s.numbers[LONGEST], s.numbers[MOST_WORDS]
-    if longest and s.length[left] + s.length[right] > longest:
+    length = s.length[left] + s.length[right]
+    if longest and length > longest:
+        return False
+    if length == s.numbers[NEVER] and _digest(s, left, right) == s.never[0]:
         return False
     meets = one & ENDS_BLANK or two & STARTS_BLANK
     return most == 0 or s.words[left] + s.words[right] - (0 if meets else 1) <= most
@@ -41,7 +51,7 @@ def may_merge(s, left, right):
 @jit
 def name_token(s, left, right):
     """The token that two become, and whether it was there already."""
-    digest = s.digest[left] * s.power[right] + s.digest[right]
+    digest = _digest(s, left, right)
     slot = slot_of(np.int64(digest >> np.uint64(1)), len(s.spelled))
     while s.spelled_id[slot] >= 0:
         if s.spelled[slot] == digest:

@@ -23,7 +23,7 @@ from lengthwise.tokenization.trainers.spool import Corpus
 NONE = np.empty((0, 2), np.int32)
 """No merges."""
 # Changes when files of an older run would not do.
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ with a space behind a colon; a merge that would break this is left out. Document
 99th percentile are cut to it, for training alone. Defaults are the paper's best model, 180k of
 200k tokens; 80k of them gives the most bytes a token.
 
-Ours differs in the trainer (`merges`), which reads stage 2 in linear memory, and in two things. All
-256 bytes are tokens, so that every text can be written. A pair of stage 1 that comes up in stage 2
-is merged at once, as the encoder will do it.
+Ours differs in the trainer (`merges`), which reads stage 2 in linear memory, and in three things.
+All 256 bytes are tokens, so that every text can be written. A pair of stage 1 that comes up in
+stage 2 is merged at once, as the encoder will do it. No merge makes the end token of bytes: written
+out in a corpus, it is text.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ class SuperBPE(TokenizerKind):
 
     def _within(self, corpus: Corpus, stage: Stage) -> Tokens:
         """Stage 1: merges within words."""
+        rails = Rails(never=self.end.encode())
 
         def begun() -> Learner:
             cutter, counts, done = Cutter(self.words), WordCounts(), 0
@@ -150,13 +152,13 @@ class SuperBPE(TokenizerKind):
                 done += len(data)
                 stage.told("counting words", done / corpus.bytes_read)
             tokens, weights = counts.laid_out()
-            return Learner(tokens, stage.size, weights, least=self.min_frequency)
+            return Learner(tokens, stage.size, weights, least=self.min_frequency, rails=rails)
 
-        return stage.learn(begun, NONE, Rails(), self.min_frequency)
+        return stage.learn(begun, NONE, rails, self.min_frequency)
 
     def _across(self, corpus: Corpus, stage: Stage, before: Tokens) -> Tokens:
         """Stage 2: merges over spaces, behind those of stage 1."""
-        rails = Rails(self.most_words, self.past_colon)
+        rails = Rails(self.most_words, self.past_colon, never=self.end.encode())
 
         def begun() -> Learner:
             tokens = laid_out(corpus, self.superwords, before, stage)

@@ -10,7 +10,8 @@ Chunks, at least two occurrences and tokens of fewer than 30 bytes are from the 
 (Tinycompany-AI/SuperTokenizer); its shares of lengths add up to 1.1, and we divide by that. It
 normalises texts to NFC; ours does not, so that texts come back as they were. Merges are those of
 the library's trainer from the same chunks, learned by ours (`merges`): nearly every chunk is
-another, so a table of them, as that one has it, is several times as large as the text.
+another, so a table of them, as that one has it, is several times as large as the text. None makes
+the end token of bytes: where a corpus has it written out, it is text.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Supertokens(TokenizerKind):
         stage = Stage(path, size - 1, told, "learning from chunks")
         sweep(work, stage)
         # The library's limit is the first length that is too long.
-        rails = Rails(longest=self.longest - 1)
+        rails = Rails(longest=self.longest - 1, never=self.end.encode())
 
         def begun() -> Learner:
             drawn = np.random.default_rng(self.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from lengthwise._utils.files import ASIDE
+from lengthwise._utils.own_files import exchange, files_in
 from lengthwise.errors import TokenizerError
 
 ORIGIN = "transplanted.json"
@@ -40,7 +40,7 @@ def save(
     """Writes a folder that transformers loads, aside, and puts it in its place at the end.
 
     Args:
-        folder: to write; one of ours that is there is replaced.
+        folder: to write; one of ours that is there is replaced, others' files in it stay.
         model: of the tokenizer.
         tokenizer: a fast one.
         origin: what is told of it in ORIGIN.
@@ -64,40 +64,37 @@ def place(folder: Path, write: Callable[[Path], object], origin: dict[str, Any])
     A folder that is there stays, with other contents: it may be the working one, or a mount.
 
     Args:
-        folder: to write; what is there is replaced.
+        folder: to write. Of one of ours what a transplant wrote is replaced, of another one all.
         write: makes the folder that it is given.
         origin: what is told of it in ORIGIN.
 
     Raises:
-        TokenizerError: where the disk refuses.
+        TokenizerError: where the disk refuses, or another's file has a name that is to be written.
     """
     there = folder.resolve()
     aside = there.with_name(f".{there.name}{ASIDE}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         write(aside)
-        text = json.dumps(origin, indent=2, ensure_ascii=False) + "\n"
+        told = {**origin, "files": files_in(aside)}
+        text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
         (aside / ORIGIN).write_text(text, encoding="utf-8")
         _give_usual_rights(aside)
-        _exchange(aside, there)
+        if there.exists() and not is_ours(there):
+            _empty(there)
+        exchange(aside, there, ORIGIN, TokenizerError)
     except (OSError, SafetensorError) as error:
         raise TokenizerError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _exchange(new: Path, old: Path) -> None:
-    """Moves a folder to where another may be. ORIGIN comes first: what is cut short is ours."""
-    if not old.exists():
-        os.replace(new, old)
-        return
-    for each in list(old.iterdir()):
+def _empty(folder: Path) -> None:
+    for each in list(folder.iterdir()):
         if each.is_dir() and not each.is_symlink():
             shutil.rmtree(each)
         else:
             each.unlink()
-    for each in sorted(new.iterdir(), key=lambda each: each.name != ORIGIN):
-        shutil.move(each, old / each.name)
 
 
 def _give_usual_rights(folder: Path) -> None:

@@ -52,6 +52,10 @@ def test_a_sum_is_right_after_every_step() -> None:
     wrong = [*map(str, totals[: len(totals) // 2]), "5000", *map(str, totals)]
     share = (len(totals) // 2) / len(totals)
     assert task.score(" ".join(wrong), sample) == {"math_calc": pytest.approx(share)}
+    # The first number is asked for, too, and may be said again; another one may not.
+    first = re.findall(r"\d+", sample.begin)[-1]
+    for said, right in ((f"{first}, {sample.references[0]}", 1), (f"{first}0, {totals[0]}", 0)):
+        assert task.score(said, sample) == {"math_calc": right}
     # The reply takes about half of the length.
     assert 0.3 < sample.most / 900 < 0.6
 

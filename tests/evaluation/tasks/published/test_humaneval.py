@@ -57,6 +57,7 @@ def test_other_functions_fill_the_length(tmp_path: Path) -> None:
     assert "return items[-1]" in first.context and "floor" not in first.context
     assert "floor(2 * x)" in second.context
     assert [each.context for each in found.samples(wanted(690))] == ["", ""]
+    assert [each.own for each in found.samples(wanted())] == ["", ""]
     with pytest.raises(NoRoom, match="longer than 500 tokens"):
         found.samples(wanted(500))
 

@@ -1,8 +1,9 @@
-"""LLM-KICK of rows in its formats: facts, exams, pages, stories, turns and what a judge needs."""
+"""LLM-KICK of rows in its formats: facts, exams, pages, stories and turns."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence as Seq
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.tasks.benchmark import NoRoom, tasks_of
+from lengthwise.evaluation.tasks.published import kick
+from lengthwise.evaluation.tasks.published._shared.files import Row, Source
 from tests.evaluation.tasks.published.published_cases import task_of, wanted, write
 
 FACT = {
@@ -62,7 +65,7 @@ def test_exams_have_as_many_shots_of_their_subject_as_fit(tmp_path: Path) -> Non
         0,
     ]
     (few,) = task.samples(wanted(250))
-    assert few.context.count("Answer:") == 2
+    assert few.context.count("Answer:") == 2 and few.own == sample.own == few.context[:50]
     with pytest.raises(NoRoom):
         task.samples(wanted(80))
     exam(tmp_path, "test", "tides", "no choices,B")
@@ -86,21 +89,22 @@ def test_questions_with_pages_and_without(tmp_path: Path) -> None:
     assert closed.context == "" and closed.references == ("orrest", "river orrest")
 
 
-def test_stories_are_of_their_group_and_have_what_a_judge_needs(tmp_path: Path) -> None:
+def test_stories_are_of_their_group(tmp_path: Path) -> None:
     write(tmp_path, "new_question.jsonl", [STORY, {**STORY, "category": "small"}])
     write(tmp_path, "gpt35_answer.jsonl", [{"question_id": 3, "text": "A bridge fell."}])
     task = task_of("kick", tmp_path, "summary_mid")
     (sample,) = task.samples(wanted())
     assert sample.context == "A bridge fell. Nobody was hurt."
     assert sample.references == ("Bridge falls. No one is hurt.",)
-    assert sample.facts["rival"] == "A bridge fell." and sample.facts["judge"] == "summary"
-    assert sample.facts["aspects"] == ["coherence", "consistency", "fluency", "relevance"]
+    assert "A bridge fell." not in sample.references and not sample.facts
     right = task.score("Bridge falls. No one is hurt.", sample)
     assert right["rouge_l"] == pytest.approx(1, abs=1e-6) and right["short"] == 1
     assert task.score("word " * 150, sample)["short"] == 0
 
 
-def test_turns_stand_behind_the_rivals_replies_and_have_no_score(tmp_path: Path) -> None:
+def test_turns_stand_behind_published_replies_and_have_neither_score_nor_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[dict[str, Any]] = [
         {"question_id": 81, "category": "writing", "turns": ["Write a line.", "Make it rhyme."]},
         {"question_id": 82, "category": "generic", "text": "How do I sleep?"},
@@ -110,14 +114,22 @@ def test_turns_stand_behind_the_rivals_replies_and_have_no_score(tmp_path: Path)
                {"question_id": 82, "text": "In the dark."}]  # fmt: skip
     write(tmp_path, "question.jsonl", asked)
     write(tmp_path, "answer.jsonl", replies)
+    read, rows_of = [], kick.rows_of
+
+    def counted(task: str, source: Source, data: str) -> Seq[Row]:
+        read.append(source.files)
+        return rows_of(task, source, data)
+
+    monkeypatch.setattr(kick, "rows_of", counted)
     task = task_of("kick", tmp_path, "instructions")
     first, second, third, fourth = task.samples(wanted())
-    assert (first.context, first.facts["rival"]) == ("", "A line.")
+    assert (first.context, first.question) == ("", "Write a line.")
     assert second.context == "User: Write a line.\n\nAssistant: A line.\n\n"
-    assert second.question == "Make it rhyme." and second.facts["turn"] == 2
-    assert third.references == ("In the dark.",)
-    assert fourth.question == "What is 2 + 2?" and "rival" not in fourth.facts
-    assert task.score("anything", first) == {}
+    assert second.question == "Make it rhyme." and third.question == "How do I sleep?"
+    assert fourth.question == "What is 2 + 2?"
+    # A reply of another model is no right reply, which a judge would be shown as one.
+    assert all(each.references == () for each in (first, second, third, fourth))
+    assert task.score("anything", first) == {} and read == [("answer.jsonl",)]
 
 
 def test_rows_of_another_form_are_said(tmp_path: Path) -> None:

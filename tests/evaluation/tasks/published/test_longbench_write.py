@@ -56,8 +56,12 @@ def test_a_reply_has_the_room_that_is_left(tmp_path: Path) -> None:
     rows(tmp_path)
     task = task_of("longbench_write", tmp_path, "en_20k")
     for length in (4200, 30_000, 100_000):
-        samples = task.samples(wanted(length))
+        wish = wanted(length)
+        samples = task.samples(wish)
         assert asked(samples) == ([4000] if length == 4200 else [4000, 20_000])
+        # What is passed over is said, and stands in the run.
+        passed = "1 of 2 samples drawn are longer than 4,200 tokens and left out"
+        assert wish.notes == [f"longbench_write/en_20k: {passed}"] * (length == 4200)
         for each in samples:
             assert wanted(length).size(each) == min(length, wanted().size(each))
             assert each.most <= MOST

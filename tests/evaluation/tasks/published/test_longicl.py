@@ -66,6 +66,8 @@ def test_the_most_rounds_that_fit_are_taken(tmp_path: Path) -> None:
     for length, rounds in ((10_000, 5), (440, 3), (300, 1)):
         samples = task.samples(wanted(length))
         assert [each.facts["rounds"] for each in samples] == [rounds, rounds]
+        # Whatever the rounds are, they are the same questions.
+        assert [each.own for each in samples] == ["", ""]
     with pytest.raises(LengthwiseError, match="no samples of 200 tokens: 1 round of"):
         task.samples(wanted(200))
 

@@ -53,6 +53,16 @@ def test_ids_are_a_set(tmp_path: Path) -> None:
     assert task.score("d4e5f6, 000000", sample) == {"id_f1": 0.5}
 
 
+def test_a_translation_without_four_right_tokens_in_a_row_scores_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "tedtalks-zh2en.jsonl", [row("tedtalks-zh2en")])
+    task = task_of("m4le", tmp_path, "tedtalks-zh2en")
+    (sample,) = task.samples(wanted())
+    assert task.score("a boat left an old harbour", sample) == {"bleu": 0.0}
+    # Right are 5 of 6 words, 3 of 5 pairs, 2 of 4 triples and 1 of 3 fours.
+    found = task.score("a boat left the new harbour", sample)["bleu"]
+    assert found == pytest.approx((5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
+
+
 def test_the_longest_bucket_that_fits_is_taken(tmp_path: Path) -> None:
     write(tmp_path, "wow.jsonl", [row("wow", size) for size in (1000, 2000, 2000, 8000)])
     task = task_of("m4le", tmp_path, "wow")

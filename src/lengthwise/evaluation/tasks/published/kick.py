@@ -4,22 +4,23 @@ Jaiswal and others, "Compressing LLMs: The Truth is Rarely Pure and Never Simple
 arXiv:2310.01382. From the published files of each set; the authors' repository as `data` has all
 but TriviaQA, which comes from the hub or as `validation.jsonl` in the hub's columns:
 
-    factoid        FreebaseQA: an answer stands in the reply mmlu           MMLU with five shots of
-    its subject: one token, whose last character is the letter closed         TriviaQA without
-    texts: first line, relaxed match, then F1 of words retrieval      the same behind the first wiki
-    and web page, cut to 3,072 characters summary_*      CNN/DailyMail stories by length (small,
-    mid, large), in under 150 words instructions   questions of Vicuna or MT-Bench
+    factoid        FreebaseQA: an answer stands in the reply
+    mmlu           MMLU with five shots of its subject: one token, whose last character is the
+                   letter
+    closed         TriviaQA without texts: first line, relaxed match, then F1 of words
+    retrieval      the same behind the first wiki and web page, cut to 3,072 characters
+    summary_*      CNN/DailyMail stories by length (small, mid, large), in under 150 words
+    instructions   questions of Vicuna or MT-Bench
 
-The authors have summaries (coherence, consistency, fluency, relevance) and instructions judged by
-GPT-4 beside GPT-3.5's. Samples hold what that needs: `facts` has "judge", "aspects", "category"
-and, where `answer.jsonl` or `gpt35_answer.jsonl` lies in the data, "rival". Without a judge
-summaries have ROUGE-L against the story's own highlights and the share of 150 words that is kept
-to; instructions no score.
+The authors have GPT-4 judge summaries and instructions beside those of GPT-3.5. Here a judge
+compares recipes with each other, and GPT-3.5's replies are shown to none. Without a judge summaries
+have ROUGE-L against the story's own highlights and whether 150 words are kept to; instructions no
+score. Instructions have no right reply, and so no references.
 
 Ours differs. Prompts are in our own words, and replies are greedy. Those to factoids have 64 tokens
 (there, twice the prompt) and are scored without their prompt. Highlights are no part of stories, as
-they are there. Later turns of MT-Bench stand behind the rival's replies; without them they are left
-out.
+they are there. Later turns of MT-Bench stand behind GPT-3.5's replies to those before, of
+`answer.jsonl` in the data; without them they are left out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence as Seq
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,7 +55,6 @@ from lengthwise.methods.options import option
 
 EVIDENCE, WORDS, SHOTS = 3072, 150, 5
 GROUPS = ("small", "mid", "large")
-ASPECTS = ("coherence", "consistency", "fluency", "relevance")
 _FACT, _ANSWER, _LONG = 64, 32, 1024
 _HIGHLIGHT = "@highlight"
 _SUM_UP = "Sum up the story above in under 150 words: coherent, true to it, fluent, to the point."
@@ -156,22 +157,30 @@ class Kick(PublishedBenchmark):
 
     def _story(self, row: Row) -> Sample:
         story, *highlights = str(row["text"]).partition("\n\n")[2].split(_HIGHLIGHT)
-        rivals = _rivals(self.data, "gpt35_answer.jsonl").get(row["question_id"], ())
         right = (" ".join(f"{each.strip()}." for each in highlights),)
-        facts = _judged(row, "summary", rivals[:1])
-        return Sample(story.strip(), _SUM_UP, right, _LONG, facts=facts)
+        return Sample(story.strip(), _SUM_UP, right, _LONG)
 
     def _turns(self, row: Row) -> Iterator[Sample]:
         """Turns of MT-Bench, or the one text of Vicuna's questions."""
-        rivals = _rivals(self.data, "answer.jsonl").get(row["question_id"], ())
-        before = ""
+        replies, before = self._replies.get(row["question_id"], ()), ""
         for number, turn in enumerate(map(str, row.get("turns") or [row["text"]])):
-            if number > len(rivals):
+            if number > len(replies):
                 return
-            rival = rivals[number : number + 1]
-            facts = {**_judged(row, "answer", rival), "turn": number + 1}
-            yield Sample(before, turn, tuple(rival), _LONG, facts=facts)
-            before += "".join(f"User: {turn}\n\nAssistant: {each}\n\n" for each in rival)
+            yield Sample(before, turn, (), _LONG)
+            said = replies[number : number + 1]
+            before += "".join(f"User: {turn}\n\nAssistant: {each}\n\n" for each in said)
+
+    @cached_property
+    def _replies(self) -> Mapping[Any, Seq[str]]:
+        """GPT-3.5's replies to the turns of each question, where they lie in the data."""
+        source = Source(("answer.jsonl",), ("question_id",))
+        if not self.data or local_file(source, self.data) is None:
+            return {}
+        found = {}
+        for row in rows_of("kick/instructions", source, self.data):
+            turns = row["choices"][0]["turns"] if row.get("choices") else [row.get("text", "")]
+            found[row["question_id"]] = [str(each) for each in turns]
+        return found
 
     def _exam(self, split: str) -> Seq[Row]:
         """MMLU's rows in the hub's columns: of its CSV files, or of the hub."""
@@ -188,25 +197,6 @@ class Kick(PublishedBenchmark):
                 "and dev"
             )
         return [row for path in paths for row in _exam_rows(path, split)]
-
-
-def _judged(row: Row, what: str, rival: Seq[str]) -> dict[str, Any]:
-    """What a judge needs: what it judges, by which aspects, and the reply to compare with."""
-    facts: dict[str, Any] = {"judge": what, "category": str(row["category"])}
-    facts["aspects"] = list(ASPECTS) if what == "summary" else []
-    return {**facts, "rival": rival[0]} if rival else facts
-
-
-def _rivals(data: str, file: str) -> dict[Any, list[str]]:
-    """Replies of the model to compare with, by question, where they lie in the data."""
-    source = Source((file,), ("question_id",))
-    if not data or local_file(source, data) is None:
-        return {}
-    found = {}
-    for row in rows_of("kick", source, data):
-        turns = row["choices"][0]["turns"] if row.get("choices") else [row.get("text", "")]
-        found[row["question_id"]] = [str(each) for each in turns]
-    return found
 
 
 def _exam_rows(path: Path, split: str) -> Iterator[Row]:
@@ -241,7 +231,7 @@ def _exam_sample(row: Row, shown: Seq[Row]) -> Sample:
     shots = [f"{_exam_text(each)} {_letter(each)}" for each in shown]
     facts = {"subject": str(row["subject"])}
     context = "\n\n".join([lead, *shots])
-    return Sample(context, _exam_text(row), (_letter(row),), 1, facts=facts, chat=False)
+    return Sample(context, _exam_text(row), (_letter(row),), 1, facts=facts, chat=False, own=lead)
 
 
 def _exam_text(row: Row) -> str:
@@ -254,4 +244,4 @@ def _letter(row: Row) -> str:
     return answer if isinstance(answer, str) else "ABCD"[int(answer)]
 
 
-__all__ = ["ASPECTS", "EVIDENCE", "GROUPS", "SHOTS", "WORDS", "Kick"]
+__all__ = ["EVIDENCE", "GROUPS", "SHOTS", "WORDS", "Kick"]

@@ -3,8 +3,8 @@
 Bai and others, "LongBench v2: Towards Deeper Understanding and Reasoning on Realistic Long-context
 Multitasks", ACL 2025, arXiv:2412.15204. One file `data.json` with fields domain, sub_domain,
 difficulty, length (short, medium, long), question, choice_A to choice_D, answer, context. A task is
-a domain. The reply is up to 128 tokens, and its letter is read behind "The correct answer is (" or
-the same without brackets, stars left out; a reply without it is wrong.
+a domain. The reply is up to 128 tokens. Its letter is the first in brackets behind "The correct
+answer is", else the first without, stars left out; a reply without either is wrong.
 
 Ours differs: the instruction is in our own words; the middle is cut out of the context alone;
 there is no reply with thoughts before it.
@@ -42,7 +42,7 @@ _ASK = (
     "Choose the right answer to this question about the text above.\n\n{question}\n\n{options}\n\n"
     'Reply in the form "The correct answer is (letter)".'
 )
-_STATED = re.compile(r"The correct answer is \(?([A-D])\b")
+_STATED = (r"The correct answer is \(([A-D])\)", r"The correct answer is ([A-D])")
 _COLUMNS = ("domain", "question", "answer", "context", *(f"choice_{each}" for each in LETTERS))
 
 
@@ -85,8 +85,9 @@ class LongBenchV2(PublishedBenchmark):
 
     def score(self, task: str, said: str, sample: Sample) -> Mapping[str, float]:
         """Whether the letter that is stated is right."""
-        found = _STATED.search(said.replace("*", ""))
-        return {"letter": float(found is not None and found[1] in sample.references)}
+        plain = said.replace("*", "")
+        letter = next((found[1] for form in _STATED if (found := re.search(form, plain))), "")
+        return {"letter": float(letter in sample.references)}
 
 
 __all__ = ["DOMAINS", "MOST", "LongBenchV2"]

@@ -143,7 +143,7 @@ def _samples(task: str, rounds: int, facts: Mapping[str, Any], row: Row) -> Iter
     if task == "fewnerd":
         facts = {**facts, "sentence": question.partition(": ")[2]}
     facts = {**facts, "rounds": rounds}
-    yield Sample(context, question, (label,), MOST, facts=facts, chat=False)
+    yield Sample(context, question, (label,), MOST, facts=facts, chat=False, own="")
 
 
 def _entities(label: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ at the published end strings of its task, and scored:
     exact   it is an answer
     ids     F1 of a list of ids
     rouge   ROUGE-L recall
-    bleu    sacrebleu
+    bleu    sacrebleu's, unsmoothed: 0 where no four tokens in a row are right
 
 Ours differs: BLEU is of each reply, the paper's of all of a bucket together. Replies have up to 128
 tokens, as released for servers; for models the released code allows the bucket's number, which here
@@ -162,7 +162,7 @@ class M4LE(PublishedBenchmark):
             by = scorer("rouge_l", mode="recall", chinese=kind.chinese, repeats=kind.chinese)
             return {"rouge_l": by(text, right)}
         tokens = "zh" if kind.chinese else "13a"
-        by = scorer("corpus_bleu", variant="sacre", tokens=tokens)
+        by = scorer("corpus_bleu", variant="sacre", tokens=tokens, smooth="none")
         return {"bleu": by([text], [right])}
 
 

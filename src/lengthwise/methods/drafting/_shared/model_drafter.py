@@ -28,9 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lengthwise.engine.kv_cache.held import Held
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.sampler import Sampler, streams
 from lengthwise.engine.sampling import Sampling
+from lengthwise.engine.speculative.draft_model import DraftModelRunner
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError
@@ -91,6 +93,7 @@ class ModelDrafter(Drafter):
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
         self.sampler = Sampler(sampling)
+        self.sampler.prompt = len(sequence)
         self.vocab_size = sequence.model.vocab_size
         self.runner = self.open(sequence)
 
@@ -98,6 +101,11 @@ class ModelDrafter(Drafter):
     def drawing(self) -> bool:  # type: ignore[override]
         """Whether guesses are drawn with noise of their own, rather than the likeliest taken."""
         return self.draws == "rejection" and self.sampler.sampling.temperature > 0
+
+    def held(self) -> Seq[Held]:
+        # What stands in for a second model drafts over the target's own cache.
+        runner = getattr(self, "runner", None)
+        return [runner.sequence] if isinstance(runner, DraftModelRunner) else []
 
     def reads(self, tokens: Seq[int]) -> Seq[int]:
         """What the runner reads in place of tokens; the last token stays the last."""

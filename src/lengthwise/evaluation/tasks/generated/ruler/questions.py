@@ -108,7 +108,7 @@ def _sample(
     where = places[0] / max(1, len(order) - 1)
     question = f"Answer the question from the documents above.\nQuestion: {asked.question}"
     said = _INTRO + "\n\n".join(texts)
-    return Sample(said, question, asked.answers, MOST, "Answer:", where)
+    return Sample(said, question, asked.answers, MOST, "Answer:", where, own="")
 
 
 @lru_cache(maxsize=2)

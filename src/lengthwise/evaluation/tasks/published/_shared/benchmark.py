@@ -10,7 +10,6 @@ from typing import ClassVar, TypeVar
 
 from lengthwise._utils.messages import first_line
 from lengthwise._utils.papers import Papers
-from lengthwise._utils.saying import say_once
 from lengthwise.errors import LengthwiseError
 from lengthwise.evaluation.tasks.benchmark import Difficulty, NoRoom, Sample, Wanted, shuffled
 from lengthwise.evaluation.tasks.published._shared.cutting import fitted
@@ -140,7 +139,7 @@ class PublishedBenchmark(ABC):
                 "cut: give a greater length"
             )
         if passed:
-            say_once(
+            wanted.notes.append(
                 f"{self.name}/{task}: {passed} of {passed + len(kept)} samples drawn are longer "
                 f"than {wanted.length:,} tokens and left out"
             )

@@ -105,7 +105,7 @@ class CodeBenchmark(PublishedBenchmark):
 
         def build(count: int) -> Sample:
             before = _LEAD + "\n\n\n".join(others[:count]) + "\n\n\n" if count else ""
-            return replace(sample, context=before + sample.context)
+            return replace(sample, context=before + sample.context, own=sample.context)
 
         return largest(wanted, build, least=0, greatest=len(others))
 

@@ -45,7 +45,7 @@ def fitted(wanted: Wanted, sample: Sample) -> Sample:
         low, high = (at, high) if fits else (low, at)
     kept = _ends(text, low)
     facts = {**sample.facts, "cut_tokens": max(1, whole - wanted.tokens(kept))}
-    return replace(sample, context=kept, facts=facts)
+    return replace(sample, context=kept, facts=facts, own=text)
 
 
 def _ends(text: str, count: int) -> str:

@@ -79,7 +79,7 @@ def rows_of(task: str, source: Source, data: str) -> Seq[Row]:
         if path is None:
             raise LengthwiseError(f"{task} needs {lacking(task, source, data)}")
         where = str(path)
-        found: Seq[Row] = _read(task, where, path.stat().st_mtime_ns, "")
+        found = _read(task, where)
     else:
         where, found = source.hub, _from_hub(task, source)
     if not found:
@@ -107,9 +107,17 @@ def lacking(task: str, source: Source, data: str) -> str:
     return f"its published file{at}: give {name}(data=FOLDER) with {' or '.join(source.files)}"
 
 
+def _read(task: str, path: str, member: str = "") -> Seq[Row]:
+    """Rows of a file, or of a member of an archive."""
+    try:
+        return _kept(path, Path(path).stat().st_mtime_ns, member)
+    except LengthwiseError as error:
+        raise LengthwiseError(f"{task}: {error}") from error
+
+
 @lru_cache(maxsize=2)
-def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
-    """Rows of a file as it was changed last, so that every length does not read it again."""
+def _kept(path: str, changed: int, member: str) -> tuple[Row, ...]:
+    """Rows of a file as it was changed last, which other tasks and lengths do not read again."""
     try:
         if path.endswith(".parquet"):
             import pyarrow.parquet
@@ -125,11 +133,11 @@ def _read(task: str, path: str, changed: int, member: str) -> tuple[Row, ...]:
         found = _parsed(text, PurePosixPath((member or path).removesuffix(".gz")).suffix)
     except (OSError, EOFError, KeyError, ValueError, RecursionError, csv.Error, zlib.error,
             zipfile.BadZipFile) as error:  # fmt: skip
-        raise LengthwiseError(f"{task}: {path} cannot be read ({first_line(error)})") from error
+        raise LengthwiseError(f"{path} cannot be read ({first_line(error)})") from error
     other = next((n for n, each in enumerate(found, 1) if not isinstance(each, dict)), 0)
     if other:
         kind = type(found[other - 1]).__name__
-        raise LengthwiseError(f"{task}: row {other} of {path} is no row with columns but a {kind}")
+        raise LengthwiseError(f"row {other} of {path} is no row with columns but a {kind}")
     return tuple(found)
 
 
@@ -174,7 +182,7 @@ def _from_hub(task: str, source: Source) -> Seq[Row]:
             f"{task}: the data set {source.hub} cannot be loaded ({first_line(error)}); log in "
             f"where it is gated, or have {lacking(task, source, '')}"
         ) from error
-    return _read(task, kept, Path(kept).stat().st_mtime_ns, member)
+    return _read(task, kept, member)
 
 
 @lru_cache(maxsize=1)
