@@ -231,9 +231,12 @@ def test_a_prompt_is_looked_up_once(
     ("full", 1), ("streaming(window=64)", 3), ("snapkv(budget=40, window=8)", 3),
 ])  # fmt: skip
 def test_as_many_are_let_in_as_what_their_recipe_keeps_has_room(
-    model: lengthwise.Model, recipe: str, together: int
+    model: lengthwise.Model, recipe: str, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Room for one and a half, stored plain: of those whose prompt is read what is left counts."""
+    # Whole chunks, so that no clock decides who is still there when the last one comes.
+    monkeypatch.setattr(Pace, "chunk", lambda self, most: most)
+    monkeypatch.setattr(Pace, "slice", lambda self, most, layers: most)
     scheduler = Scheduler(model, model.adapted.bytes_per_token * 900)
     listeners = [Listener() for _ in range(3)]
     for number, listener in enumerate(listeners):

@@ -51,11 +51,11 @@ def test_weights_of_all_kinds_have_one() -> None:
     for name, shape in (("scalar", ()), ("empty", (0, 4)), ("vector", (5,))):
         model.register_buffer(name, torch.zeros(shape))
     model.register_buffer("turned", torch.zeros(4, 6).T)
-    model.register_buffer("elsewhere", torch.zeros(4, device="meta"))
+    model.register_buffer("weightless", torch.zeros(4, device="meta"))
     before = state_of(model)
     assert state_of(model) == before
     for name, tensor in list(model.named_buffers()):
-        if name not in ("empty", "elsewhere"):
+        if name not in ("empty", "weightless"):
             with torch.inference_mode():
                 tensor[(0,) * tensor.dim()] = 2
             after = state_of(model)
