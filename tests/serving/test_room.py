@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import lengthwise
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
+from lengthwise.serving import room
 from lengthwise.serving.job import Job
 from lengthwise.serving.room import coming_bytes, most_bytes, own_bytes
 from lengthwise.serving.scheduler import Scheduler
@@ -74,3 +76,12 @@ def test_room_that_is_made_is_not_counted_again(model: lengthwise.Model) -> None
     room = next(tight.groups())[1].near.room
     assert coming_bytes(tight, 40) == max(0, 40 - room) * each
     assert coming_bytes(roomy, 40) == 0 and coming_bytes(roomy, 60) == 20 * each
+
+
+def test_free_bytes_are_those_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80, 90))
+    assert room.free_for_entries(torch.device("cpu")) == 1000
+    assert room.free_for_entries(torch.device("cuda", 0)) == 80
+    monkeypatch.setattr(room, "free_memory", lambda: None)
+    assert room.free_for_entries(torch.device("cpu")) == room.UNKNOWN_MEMORY

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from lengthwise import recipes
-from lengthwise._utils.machine import free_memory
 from lengthwise.api.generation import Generation
 from lengthwise.api.held_model import HeldModel
 from lengthwise.methods.calibration import fingerprint_now
@@ -20,9 +17,10 @@ from lengthwise.serving.batch_files import Line, Manifest, Results, read_lines
 from lengthwise.serving.batch_job import BatchJob, JobMetrics
 from lengthwise.serving.batch_plan import OutputLengths
 from lengthwise.serving.job import Ask
+from lengthwise.serving.room import free_for_entries
 
-# Of the memory that is free, and bytes where the system does not say how much that is.
-_SHARE, _OTHERWISE = 0.5, 2 << 30
+# Of the memory that is free.
+_SHARE = 0.5
 
 
 @dataclass
@@ -92,9 +90,7 @@ def usual_kv_bytes(model: HeldModel) -> int:
     Args:
         model: on the device in question.
     """
-    device = model.adapted.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    return _OTHERWISE if free is None else int(_SHARE * free)
+    return int(_SHARE * free_for_entries(model.adapted.device))
 
 
 def run_batch(

@@ -9,23 +9,19 @@ from collections.abc import Callable
 from functools import partial
 from math import ceil
 
-import torch
-
-from lengthwise._utils.machine import free_memory
 from lengthwise._utils.openmp import give_back_team
 from lengthwise.api.model import Model
 from lengthwise.api.prefixes import bytes_of, prefix_cache_of
 from lengthwise.engine.logprobs import TokenLogprob
 from lengthwise.engine.plan import Plan
 from lengthwise.errors import LengthwiseError
-from lengthwise.models.fits import free_on
 from lengthwise.recipes import RecipeLike
 from lengthwise.serving.job import Ask, Job, Piece
+from lengthwise.serving.room import free_for_entries
 from lengthwise.serving.scheduler import Scheduler, Stats
 
 # Of what is free on the model's device at the start: for KV of requests, and for prefixes.
 KV_SHARE, CACHE_SHARE = 0.5, 0.1
-UNKNOWN_MEMORY = 4 << 30
 # Requests that wait at most.
 QUEUE = 256
 # Plans of recipes that are kept for the next call.
@@ -89,7 +85,7 @@ class Engine:
         Raises:
             LengthwiseError: for a recipe that cannot run on this model, and numbers that are none.
         """
-        free = _free_for_entries(model.adapted.device)
+        free = free_for_entries(model.adapted.device)
         self.model = model
         if cache_bytes is not None or model.prefix_cache is None:
             size = int(free * CACHE_SHARE) if cache_bytes is None else cache_bytes
@@ -198,12 +194,6 @@ class Engine:
                 # What a round cannot get over is a fault of ours, and not the end of the server.
                 scheduler.fail_all(error)
             self._stats = scheduler.stats()
-
-
-def _free_for_entries(device: torch.device) -> int:
-    """Bytes that are free where a model keeps entries, swap left aside: a step reads them all."""
-    free = free_on(device) if device.type == "cuda" else free_memory()
-    return UNKNOWN_MEMORY if free is None else free
 
 
 def _tell(ticket: Ticket, told: Callable[[Piece], None], piece: Piece) -> None:

@@ -9,13 +9,28 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from lengthwise._utils.machine import free_memory
 from lengthwise.engine.kv_cache.cache_plan import CachePlan
 from lengthwise.engine.kv_cache.head_policy import HeadPolicy
 from lengthwise.engine.kv_cache.held import Held
 from lengthwise.engine.kv_cache.placement import Placement, slack_of
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.adapted_model import AdaptedModel
+from lengthwise.models.fits import free_on
 from lengthwise.models.layer_facts import LayerFacts
+
+# Where a device does not say what is free.
+UNKNOWN_MEMORY = 4 << 30
+
+
+def free_for_entries(device: torch.device) -> int:
+    """Bytes that are free where a model keeps entries, swap left aside: a step reads them all.
+
+    Args:
+        device: of the model.
+    """
+    free = free_on(device) if device.type == "cuda" else free_memory()
+    return UNKNOWN_MEMORY if free is None else free
 
 
 def most_bytes(
@@ -91,4 +106,4 @@ def coming_bytes(sequence: Sequence, tokens: int) -> int:
     return found
 
 
-__all__ = ["coming_bytes", "most_bytes", "own_bytes"]
+__all__ = ["coming_bytes", "free_for_entries", "most_bytes", "own_bytes"]
