@@ -239,3 +239,11 @@ def test_a_window_that_fits_is_not_refused_for_its_prompt() -> None:
     found, _ = run([[sliding], [each[1]]], int(model().adapted.bytes_per_token * 400))
     assert tokens(found[0])[0] == alone(sliding)
     assert isinstance(found[1], LengthwiseError) and "--kv-bytes" in str(found[1])
+
+
+def test_every_text_of_a_mode_is_counted() -> None:
+    """Beams that go on from one prompt hold its entries once, and their own each."""
+    prompt = prompts(1, 1)
+    _, one = run([asks(prompt, "beam(width=1)", most=30)])
+    _, five = run([asks(prompt, "beam(width=5)", most=30)])
+    assert five.kv_peak_bytes > one.kv_peak_bytes + 2 * 20 * model().adapted.bytes_per_token

@@ -34,7 +34,7 @@ from lengthwise.recipes import Recipe
 from lengthwise.serving.batch_order import Order, Prefix, Text
 from lengthwise.serving.batch_plan import LEAST, OutputLengths
 from lengthwise.serving.job import Ask, Job, Piece
-from lengthwise.serving.room import most_bytes
+from lengthwise.serving.room import most_bytes, own_bytes
 
 Told = Callable[[int, "list[Generation] | Exception"], None]
 # Steps between two looks at how many bytes are held.
@@ -140,8 +140,8 @@ class BatchJob:
 
     def _bytes(self) -> int:
         """KV bytes held now."""
-        held = [running.request.sequence for running in self._running] + self._reading
-        found = sum(sequence.nbytes() - _shared(sequence) for sequence in held)
+        of_rows = [each for running in self._running for each in running.request.sequences]
+        found = own_bytes([*of_rows, *self._reading])
         found += sum(p.sequence.nbytes() for p in self._open if p.sequence is not None)
         if (cache := self._prefixes) is not None:
             found += cache.stats.nbytes

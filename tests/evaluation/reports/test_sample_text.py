@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lengthwise.evaluation.reports.sample_text import sample_text
@@ -19,3 +21,10 @@ def test_samples_of_two_depths_are_told_apart(task: str, said: str) -> None:
 def test_without_a_depth_none_is_told() -> None:
     (row,) = evaluate(letters(), "ruler/vt", lengths=[2000], samples=1).rows
     assert "asked at" not in sample_text(row)
+
+
+@pytest.mark.parametrize("wanted", [(), ("a", "b")])
+def test_what_was_wanted_is_told_where_it_is_known(wanted: tuple[str, ...]) -> None:
+    (row,) = evaluate(letters(), "ruler/vt", lengths=[2000], samples=1).rows
+    lines = sample_text(replace(row, references=wanted)).splitlines()
+    assert [line for line in lines if "wanted" in line] == (["  wanted   a | b"] if wanted else [])

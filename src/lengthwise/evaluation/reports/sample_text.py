@@ -27,7 +27,7 @@ def sample_text(row: SampleRow, judged: Seq[JudgedBy] = ()) -> str:
     lines = [
         f"{row.task} {row.number + 1}, {row.length:,} tokens{depth}, {row.recipe}: {score}",
         f"  asked    {_short(row.question)}",
-        f"  wanted   {_short(' | '.join(row.references))}",
+        *([f"  wanted   {_short(' | '.join(row.references))}"] if row.references else []),
         f"  said     {_short(said)}",
         *_judged(row, judged),
     ]
