@@ -362,13 +362,19 @@ def test_a_loss_that_is_no_number_stops_the_run(place: Path, tmp_path: Path) -> 
         trainer.run()
 
 
-def test_data_of_another_tokenizer_is_refused(place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name, value, why", [
+    ("fingerprint", "0", r"data.validation was built with another tokenizer"),
+    ("end_id", 1, r"documents of data.validation end with .* build both with one --end-token"),
+])  # fmt: skip
+def test_data_of_another_tokenizer_is_refused(
+    place: Path, tmp_path: Path, name: str, value: object, why: str
+) -> None:
     other = build_set(tmp_path, "other", texts(20, 60), "concat")
     manifest = json.loads((other / "__about__" / "manifest.json").read_text())
-    manifest["tokenizer"]["fingerprint"] = "0"
+    manifest["tokenizer"][name] = value
     (other / "__about__" / "manifest.json").write_text(json.dumps(manifest))
     data = {"train": "decompose", "validation": str(other)}
-    with pytest.raises(TrainingError, match=r"data.validation was built with another tokenizer"):
+    with pytest.raises(TrainingError, match=why):
         Trainer(config(place, out=str(tmp_path / "run"), data=data))
 
 

@@ -199,11 +199,17 @@ class Feed:
                     )
 
     def check_alike(self, other: SequenceSet, key: str) -> None:
-        """Raises TrainingError unless `other`, named by a key of the file, has our tokenizer."""
+        """Raises TrainingError unless `other`, named by a key of the file, has our tokenizer and
+        our end of documents."""
         ours, theirs = self.manifest["tokenizer"], other.manifest["tokenizer"]
         if ours["fingerprint"] != theirs["fingerprint"]:
             raise TrainingError(
                 f"{key} was built with another tokenizer than data.train: build both with one"
+            )
+        if ours["end_id"] != theirs["end_id"]:
+            raise TrainingError(
+                f"documents of {key} end with {theirs['end_token']!r}, those of data.train with "
+                f"{ours['end_token']!r}: build both with one --end-token"
             )
 
     def _check_domain(self, other: SequenceSet, key: str) -> None:
