@@ -148,6 +148,7 @@ def test_ranks_that_share_rows_equal_one_rank(
     assert "ulysses" not in (ranks / out / "model" / "config.json").read_text()
 
 
+@pytest.mark.slow
 def test_the_sharded_run_was_stopped_and_gone_on_with(ranks: Path) -> None:
     assert json.loads((ranks / "said-1.json").read_text())["stopped"] == 2
 
