@@ -1,13 +1,15 @@
-"""Data sets that a step mixes have to be read in one way."""
+"""Data sets that are read together have to be read in one way."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lengthwise.training.config import RunConfig, TrainingError
 from lengthwise.training.data import Feed
+from lengthwise.training.trainer import Trainer
 from tests.training_runs import build_set, config, texts
 
 
@@ -59,3 +61,19 @@ def test_a_domain_that_is_read_in_the_same_way_is_mixed(
     vocabulary = feed.manifest["tokenizer"]["vocab_size"]
     for step in range(feed.steps_per_epoch):
         assert all(int(batch.input_ids.max()) < vocabulary for batch in feed.read(step).batches)
+
+
+@pytest.mark.parametrize("name, value, why", [
+    ("fingerprint", "0", r"data.validation was built with another tokenizer"),
+    ("end_id", 1, r"documents of data.validation end with .* build both with one --end-token"),
+])  # fmt: skip
+def test_data_of_another_tokenizer_is_refused(
+    place: Path, tmp_path: Path, name: str, value: object, why: str
+) -> None:
+    other = build_set(tmp_path, "other", texts(20, 60), "concat")
+    manifest = json.loads((other / "__about__" / "manifest.json").read_text())
+    manifest["tokenizer"][name] = value
+    (other / "__about__" / "manifest.json").write_text(json.dumps(manifest))
+    data = {"train": "decompose", "validation": str(other)}
+    with pytest.raises(TrainingError, match=why):
+        Trainer(config(place, out=str(tmp_path / "run"), data=data))

@@ -32,7 +32,7 @@ from lengthwise.training.step import (
     token_losses,
 )
 from lengthwise.training.trainer import Trainer, train
-from tests.training_runs import GPT2, LLAMA, Watching, build_set, build_sets, config, texts
+from tests.training_runs import GPT2, LLAMA, Watching, build_set, build_sets, config
 
 
 @pytest.fixture(scope="module")
@@ -360,22 +360,6 @@ def test_a_loss_that_is_no_number_stops_the_run(place: Path, tmp_path: Path) -> 
     next(trainer.model.parameters()).data.fill_(math.nan)
     with pytest.raises(TrainingError, match="of step 0 is not finite: lower optimizer.lr"):
         trainer.run()
-
-
-@pytest.mark.parametrize("name, value, why", [
-    ("fingerprint", "0", r"data.validation was built with another tokenizer"),
-    ("end_id", 1, r"documents of data.validation end with .* build both with one --end-token"),
-])  # fmt: skip
-def test_data_of_another_tokenizer_is_refused(
-    place: Path, tmp_path: Path, name: str, value: object, why: str
-) -> None:
-    other = build_set(tmp_path, "other", texts(20, 60), "concat")
-    manifest = json.loads((other / "__about__" / "manifest.json").read_text())
-    manifest["tokenizer"][name] = value
-    (other / "__about__" / "manifest.json").write_text(json.dumps(manifest))
-    data = {"train": "decompose", "validation": str(other)}
-    with pytest.raises(TrainingError, match=why):
-        Trainer(config(place, out=str(tmp_path / "run"), data=data))
 
 
 def test_text_becomes_a_trained_model_by_two_commands(tmp_path: Path) -> None:
