@@ -39,15 +39,16 @@ def test_the_table_and_its_json(folder: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(tuning, "BLOCKS", ((16, 32), (16, 64)))
     monkeypatch.setattr(tuning, "STEPS", ((1, 32),))
-    monkeypatch.setattr(tuning, "SCORES", ((1, 32),))
+    for name in ("SCORES", "VALUES"):
+        monkeypatch.setattr(tuning, name, ((1, 32),))
     given = ["--model", folder, "--dtype", "float32"]
     called = CliRunner().invoke(machine, given)
     assert called.exit_code == 0, called.output
     assert called.output.count("block") == 2 and "kept in" in called.output
     found = json.loads(CliRunner().invoke(machine, [*given, "--json"]).stdout)
     rows = found["timed"]
-    assert [row["question"] for row in rows][:4] == ["block", "block", "step", "scores"]
-    assert {row["question"] for row in rows[4:]} == {"norm"}  # float32 is not packed
+    assert [row["question"] for row in rows][:5] == ["block", "block", "step", "scores", "values"]
+    assert {row["question"] for row in rows[5:]} == {"norm"}  # float32 is not packed
     for row in rows:
         assert row["chosen"] in row["seconds"] and row["rate"] > 0
         if row["question"] in choice.KERNELS:
@@ -60,7 +61,7 @@ def test_weights_are_in_the_table_and_timed_again(
 ) -> None:
     for module in (tuning, packing):
         monkeypatch.setattr(module, "SMALL", 0)
-    for name in ("BLOCKS", "STEPS", "SCORES"):
+    for name in ("BLOCKS", "STEPS", "SCORES", "VALUES"):
         monkeypatch.setattr(tuning, name, ((16, 32),))
     model = lengthwise.load(folder, "bfloat16", "cpu")
     found = lengthwise.machine(model)

@@ -11,7 +11,7 @@ import torch
 from lengthwise.engine.kernels import choice, tuning
 from lengthwise.engine.kernels.choice import KERNELS, Shape, chosen, order, read, remember, using
 from lengthwise.engine.kernels.kernel import BLOCK
-from lengthwise.engine.kernels.products import PRODUCTS
+from lengthwise.engine.kernels.products import PRODUCTS, VALUE_PRODUCTS
 from lengthwise.errors import LengthwiseError
 from lengthwise.models.adapt import adapt
 from lengthwise.testing.tiny import tiny_model
@@ -33,6 +33,7 @@ def asked(rows: int, keys: int, heads: int = 4) -> tuple[torch.Tensor, torch.Ten
 
 def test_every_kernel_has_its_place_in_the_order() -> None:
     assert set(KERNELS["block"]) == set(BLOCK) and set(KERNELS["scores"]) == set(PRODUCTS)
+    assert set(KERNELS["values"]) == set(VALUE_PRODUCTS)
 
 
 def test_where_nothing_was_timed_the_first_name_serves() -> None:
@@ -109,9 +110,8 @@ def test_a_small_model_is_not_timed() -> None:
 def test_tuning_times_every_question_and_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("LENGTHWISE_CACHE", str(tmp_path))
     monkeypatch.setattr(tuning, "SMALL", 0)
-    monkeypatch.setattr(tuning, "BLOCKS", ((16, 32),))
-    monkeypatch.setattr(tuning, "STEPS", ((1, 32),))
-    monkeypatch.setattr(tuning, "SCORES", ((1, 32),))
+    for name in ("BLOCKS", "STEPS", "SCORES", "VALUES"):
+        monkeypatch.setattr(tuning, name, ((16, 32),))
     model = adapt(tiny_model("llama"))
     before = torch.get_rng_state()
     timings = tuning.tune(model)

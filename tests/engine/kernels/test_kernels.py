@@ -11,11 +11,11 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend, single_softmax
-from lengthwise.engine.kernels import choice, compiled, flex, tree
+from lengthwise.engine.kernels import choice, compiled, flex, rows, tree
 from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Asked, Part
 from lengthwise.engine.kernels.plain import plain
-from lengthwise.engine.kernels.products import PRODUCTS
+from lengthwise.engine.kernels.products import PRODUCTS, VALUE_PRODUCTS
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 KINDS = ("all", "causal", "masked", "masked by head", "weighted", "own keys")
@@ -79,16 +79,75 @@ def test_a_kernel_is_its_twin_where_it_serves(
     parts = [cast(part(kind, queries, keys, generator), dtype) for kind in (first, *kinds)]
     sink = torch.randn(HEADS, generator=generator) if sinks else None
     asked = Asked(parts, 0.3, softcap, sink, lse)
-    if not BLOCK[name].serves(asked):
-        return
+    if BLOCK[name].serves(asked):
+        is_its_twin(name, asked)
+
+
+def is_its_twin(name: str, asked: Asked) -> None:
     out, found = BLOCK[name].attend(asked)
-    right, total = plain(Asked([cast(p, torch.float32) for p in parts], 0.3, softcap, sink, True))
+    exact = [cast(part, torch.float32) for part in asked.parts]
+    right, total = plain(dataclasses.replace(asked, parts=exact, need_lse=True))
+    dtype = asked.parts[0].query.dtype
     limit = max(LIMITS[dtype], 2e-5)
     assert out.dtype == dtype
     assert torch.allclose(out.float(), right, atol=limit)
-    if lse:
+    if asked.need_lse:
         assert found is not None and total is not None
         assert torch.allclose(found.float(), total, atol=limit)
+
+
+@pytest.fixture(scope="module")
+def small_tiles() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "KEY_TILE", 8)
+        patch.setattr(rows, "MOST_KEYS", 12)
+        patch.setattr(rows, "LEAST_ROWS", 2)
+        patch.setattr(rows, "FEW", 2)
+        yield
+
+
+@pytest.mark.usefixtures("small_tiles")
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), max_size=2),
+    first=st.sampled_from(["all", "causal", "weighted"]),
+    queries=st.sampled_from([1, 7, 33]),
+    keys=st.integers(1, 60),
+    softcap=st.sampled_from([None, 3.0]),
+    sinks=st.booleans(),
+    lse=st.booleans(),
+    dtype=st.sampled_from(list(LIMITS)),
+    seed=st.integers(0, 1000),
+)
+def test_rows_are_their_twin_over_tiles_of_keys(
+    kinds, first, queries, keys, softcap, sinks, lse, dtype, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    parts = [cast(part(kind, queries, keys, generator), dtype) for kind in (first, *kinds)]
+    sink = torch.randn(HEADS, generator=generator) if sinks else None
+    is_its_twin("rows", Asked(parts, 0.3, softcap, sink, lse))
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(
+    ("before", "others", "tiles"), [(8, 20, 0), (9, 20, 1), (29, 20, 3), (5, 0, 0), (9, 0, 1)]
+)
+def test_tiles_are_cut_off_where_keys_are_many(before: int, others: int, tiles: int) -> None:
+    """4 queries behind so many keys that all of them see, and other keys under a mask."""
+    generator = torch.Generator().manual_seed(0)
+    own, masked = part("causal", 4, before + 1, generator), part("masked", 4, others, generator)
+    found, rest = rows._tiles([masked, own] if others else [own])
+    assert [tile.key.shape[1] for tile in found] == [rows.KEY_TILE] * tiles
+    assert rest[:-1] == ([masked] if others else [])
+    assert rest[-1].causal
+    assert torch.equal(torch.cat([each.key for each in (*found, rest[-1])], 1), own.key)
+
+
+def test_the_lse_of_rows_whose_first_weights_underflow() -> None:
+    scores = torch.tensor([[-200.0, -300.0, 1.0, 2.0], [3.0, 1.0, -200.0, 0.0]]).repeat(1, 40)
+    scores[0, : rows.FEW] = -500.0
+    found = rows._lse(scores[None], torch.softmax(scores, -1)[None])
+    assert torch.allclose(found[0], torch.logsumexp(scores, -1), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -106,12 +165,18 @@ def test_products_of_rows_and_keys_are_the_same(
     queries: int, keys: int, dtype: torch.dtype
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(KEY_HEADS, queries, DIM, generator=generator).to(dtype)
+    queried = torch.randn(KEY_HEADS, queries, DIM, generator=generator).to(dtype)
     key = torch.randn(KEY_HEADS, keys + 9, DIM, generator=generator).to(dtype)[:, :keys]
-    exact = rows.double() @ key.double().transpose(1, 2)
+    exact = queried.double() @ key.double().transpose(1, 2)
     limit = 0.1 if dtype == torch.bfloat16 else 1e-4
     for way in PRODUCTS.values():
-        assert torch.allclose(way(rows, key).double(), exact, atol=limit)
+        assert torch.allclose(way(queried, key).double(), exact, atol=limit)
+    weights = torch.softmax(exact, -1).to(dtype)
+    for way in VALUE_PRODUCTS.values():
+        for some in (slice(None), slice(keys // 2, None)):  # those of one part of several
+            of, value = weights[..., some], key[:, some]
+            right = of.double() @ value.double()
+            assert torch.allclose(way(of, value).double(), right, atol=limit)
 
 
 @pytest.mark.parametrize("name", [name for name in choice.KERNELS["step"] if name != "varlen"])

@@ -37,7 +37,12 @@ from lengthwise.engine.kernels.part import (
     repeat_heads,
 )
 from lengthwise.engine.kernels.plain import logits, plain
-from lengthwise.engine.kernels.products import SCORE_BLOCK, one_softmax, row_products
+from lengthwise.engine.kernels.products import (
+    SCORE_BLOCK,
+    one_softmax,
+    row_products,
+    value_products,
+)
 
 
 def attend(
@@ -203,7 +208,7 @@ def _tree_by_products(
     scores = row_products(query * scaling, key)
     own = scores.view(-1, len(hidden), key.shape[1])[..., -len(hidden) :]
     own.masked_fill_(hidden, -math.inf)
-    return torch.bmm(torch.softmax(scores, -1), value)
+    return value_products(torch.softmax(scores, -1), value)
 
 
 def _by_triton(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -227,7 +232,7 @@ def joint_softmax(
         own.masked_fill_(hidden, -math.inf)
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(parts[0][2].dtype)
     each = weights.split([key.shape[1] for _, key, _ in parts], -1)
-    out = torch.bmm(each[0], parts[0][2])
+    out = value_products(each[0], parts[0][2])
     for weight, (_, _, value) in zip(each[1:], parts[1:], strict=True):
         out.baddbmm_(weight, value)
     return out

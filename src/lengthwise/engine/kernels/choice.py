@@ -1,10 +1,11 @@
 """Which kernel serves: the fastest one of those timed on this machine (`tuning`).
 
-Six questions are asked, each of rows over keys:
+Seven questions are asked, each of rows over keys:
 
 - `block`: queries of a chunk or a tree over parts of any rule;
 - `step`: rows that all see all keys of one part, as those of a single new token do;
 - `scores`: how plain products multiply rows by keys;
+- `values`: how they multiply weights by values;
 - `chosen`: queries over some keys out of many, read where they lie or copied;
 - `coded`: queries over what a codec holds, read as it is stored or decoded first;
 - `groups`: a new token over heads that keep unequal numbers of keys, all at once or in turn.
@@ -37,6 +38,7 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "block": ("varlen", "flash", "triton", "products", "rows", "stock", "flex", "plain"),
     "step": ("varlen", "flash", "products", "plain"),
     "scores": ("wide", "narrow", "by_head"),
+    "values": ("wide", "by_head"),
     "chosen": ("gather", "copy"),
     "coded": ("dequantise", "decode"),
     "groups": ("ragged", "turns"),
@@ -57,7 +59,7 @@ class Shape:
 
     @classmethod
     def of(cls, query: Tensor, key: Tensor) -> Shape:
-        return cls(query.device.type, query.dtype, len(query), len(key), query.shape[-1])
+        return cls(query.device.type, query.dtype, len(query), len(key), key.shape[-1])
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -89,12 +91,12 @@ def known_seconds(question: str, shape: Shape) -> Mapping[tuple[int, int], Secon
 
 def order(question: str, query: Tensor, key: Tensor) -> tuple[str, ...]:
     """The kernels of a question, the best first, for query `[heads, rows, d]` over key
-    `[key_heads, keys, d]`. Not all of them can serve every query."""
+    `[key_heads, keys, d]`, or weights over values. Not all of them can serve every query."""
     rows, keys = query.shape[1].bit_length(), key.shape[1].bit_length()
     wanted = _WANTED.get()
     spot = (
         question, wanted, rows, keys, query.device.type, query.dtype, len(query), len(key),
-        query.shape[-1],
+        key.shape[-1],
     )  # fmt: skip
     found = _SPOTS.get(spot)
     if found is None:

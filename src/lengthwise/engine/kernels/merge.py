@@ -8,6 +8,7 @@ Of parts p with outputs o_p the softmax over all of them is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,7 +24,11 @@ def part_by_part(one: OnePart, pieces: Callable[[Part], list[Part]], asked: Aske
     parts = [piece for part in asked.parts for piece in pieces(part)]
     if len(parts) == 1 and asked.sinks is None:
         return one(parts[0], asked.scaling, asked.softcap, asked.need_lse)
-    results = [one(part, asked.scaling, asked.softcap, True) for part in parts]
+    return joined([one(part, asked.scaling, asked.softcap, True) for part in parts], asked)
+
+
+def joined(results: Sequence[Answer], asked: Asked) -> Answer:
+    """Partial outputs of what was asked, with its sinks; the LSE where it is wanted."""
     if asked.sinks is None and not asked.need_lse:
         return _mix(results), None
     return merge(results, asked.sinks)
@@ -35,13 +40,8 @@ def square(part: Part) -> list[Part]:
     before = part.key.shape[1] - part.query.shape[1]
     if not part.causal or not before:
         return [part]
-    weight = part.log_weight
-    return [
-        Part(part.query, part.key[:, :before], part.value[:, :before], None, False,
-             None if weight is None else weight[:, :before]),
-        Part(part.query, part.key[:, before:], part.value[:, before:], None, True,
-             None if weight is None else weight[:, before:]),
-    ]  # fmt: skip
+    own = replace(part.keys(slice(before, None)), causal=True)
+    return [part.keys(slice(before)), own]
 
 
 def merge(results: Sequence[Answer], sinks: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -68,4 +68,4 @@ def _weighted(results: Sequence[Answer], weights: Tensor) -> Tensor:
     return out.to(results[0][0].dtype)
 
 
-__all__ = ["merge", "part_by_part", "square"]
+__all__ = ["joined", "merge", "part_by_part", "square"]

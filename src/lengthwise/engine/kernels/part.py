@@ -38,6 +38,12 @@ class Part:
         mask = None if mask is None else mask[..., rows, :]
         return replace(self, query=self.query[:, rows], mask=mask, causal=False)
 
+    def keys(self, keys: slice) -> Part:
+        """The same for some of the keys, of a part without a mask; all queries see them."""
+        weight = None if self.log_weight is None else self.log_weight[:, keys]
+        key, value = self.key[:, keys], self.value[:, keys]
+        return Part(self.query, key, value, log_weight=weight)
+
 
 def lower(part: Part) -> Tensor:
     """The mask bool `[queries, keys]` that a causal part stands for."""

@@ -7,6 +7,7 @@ multiplied by the values.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -99,7 +100,7 @@ def one_softmax(
     if mask is not None:
         scores = scores.masked_fill_(~mask, -math.inf)
     weights = torch.softmax(scores, -1, dtype=torch.float32)
-    return torch.bmm(weights.to(value.dtype), value)
+    return value_products(weights.to(value.dtype), value)
 
 
 def row_products(rows: Tensor, key: Tensor) -> Tensor:
@@ -125,6 +126,24 @@ def by_head(rows: Tensor, key: Tensor) -> Tensor:
     return out
 
 
-PRODUCTS = {"wide": wide, "narrow": narrow, "by_head": by_head}
+def value_products(weights: Tensor, value: Tensor) -> Tensor:
+    """Weights `[key_heads, rows, keys]` times values: `[key_heads, rows, value_dim]`."""
+    return VALUE_PRODUCTS[chosen("values", weights, value)](weights, value)
 
-__all__ = ["PRODUCTS", "SCORE_BLOCK", "attend", "one", "one_softmax", "row_products", "serves"]
+
+def sums_by_head(weights: Tensor, value: Tensor) -> Tensor:
+    """One product a head: a batched one would copy all values of a cache with room behind them."""
+    out = value.new_empty(*weights.shape[:2], value.shape[2])
+    for head in range(len(weights)):
+        torch.mm(weights[head], value[head], out=out[head])
+    return out
+
+
+Product = Callable[[Tensor, Tensor], Tensor]
+PRODUCTS: dict[str, Product] = {"wide": wide, "narrow": narrow, "by_head": by_head}
+VALUE_PRODUCTS: dict[str, Product] = {"wide": torch.bmm, "by_head": sums_by_head}
+
+__all__ = [
+    "PRODUCTS", "SCORE_BLOCK", "VALUE_PRODUCTS", "attend", "one", "one_softmax", "row_products",
+    "serves", "value_products",
+]  # fmt: skip

@@ -18,17 +18,20 @@ from lengthwise.engine.kernels.choice import KERNELS, Shape
 from lengthwise.engine.kernels.compiled import INTERPRETED, runs
 from lengthwise.engine.kernels.kernel import BLOCK, answer, tried
 from lengthwise.engine.kernels.part import Asked, Chosen, Part
-from lengthwise.engine.kernels.products import PRODUCTS, one_softmax
+from lengthwise.engine.kernels.products import PRODUCTS, VALUE_PRODUCTS, one_softmax
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.quantised import numbers
 
 # Models with fewer parameters are done before their kernels are timed.
 SMALL = 1 << 24
-# (queries, keys): a tree, a piece of a selection, a chunk of a prompt.
-BLOCKS = ((16, 256), (16, 4096), (128, 512), (128, 4096), (1024, 1024), (1024, 4096))
+# (queries, keys): a tree, a piece of a selection, a chunk of a prompt, one of a long prompt.
+BLOCKS = (
+    (16, 256), (16, 4096), (128, 512), (128, 4096), (1024, 1024), (1024, 4096), (512, 16384),
+)  # fmt: skip
 # (tokens, keys) of a step, and of products; the heads of a group are so many rows each.
-STEPS = ((1, 256), (1, 1024), (1, 4096), (8, 256), (8, 4096))
-SCORES = ((1, 256), (1, 4096), (8, 1024), (64, 1024), (512, 4096))
+STEPS = ((1, 256), (1, 1024), (1, 4096), (1, 32768), (8, 256), (8, 4096))
+SCORES = ((1, 256), (1, 4096), (1, 32768), (8, 1024), (64, 1024), (512, 4096))
+VALUES = ((1, 256), (1, 4096), (1, 32768), (8, 4096))
 # (queries, keys) of a selection, of which one in so many is chosen, for each query head.
 CHOICES = ((1, 4096), (1, 32768), (128, 4096))
 SPARSE = 8
@@ -58,9 +61,10 @@ def tune(model: AdaptedModel, again: bool = False) -> Timings | None:
     group, softcap = shape.heads // shape.key_heads, model.layers[0].softcap
     capped = "" if softcap is None else " capped"
     with torch.inference_mode():
-        # Products of rows and keys come first: the others are timed with the best of them.
+        # Plain products come first: the others are timed with the best of them.
         for question, spots, ways in (
-            ("scores", SCORES, _score_ways), ("step", STEPS, _step_ways),
+            ("scores", SCORES, _score_ways), ("values", VALUES, _value_ways),
+            ("step", STEPS, _step_ways),
         ):  # fmt: skip
             each = ((tokens * group, keys) for tokens, keys in spots)
             _time(question, folded, each, ways, timings)
@@ -103,6 +107,14 @@ def _triton(shape: Shape) -> bool:
 def _score_ways(shape: Shape, rows: int, keys: int) -> Ways:
     query, key, _ = _made(shape, rows, keys)
     return {name: partial(way, query, key) for name, way in PRODUCTS.items()}
+
+
+def _value_ways(shape: Shape, rows: int, keys: int) -> Ways:
+    weights = torch.softmax(
+        drawn(shape.heads, rows, keys, dtype=shape.dtype, device=shape.device), -1
+    )
+    _, _, value = _made(shape, rows, keys)
+    return {name: partial(way, weights, value) for name, way in VALUE_PRODUCTS.items()}
 
 
 def _step_ways(shape: Shape, rows: int, keys: int) -> Ways:
