@@ -63,7 +63,7 @@ def test_a_question_is_a_text(question: object) -> None:
 @pytest.mark.parametrize(
     ("recipe", "error", "says"),
     [
-        ("bm25(budget=64KB)", Refused, "counted in tokens, not in bytes"),
+        ("bm25(budget=64KB)", RecipeError, r"allowed is tokens \(2048\) or a share"),
         ("bm25 + xl3m", Refused, "both decide what enters the context"),
         ("bm25(passage=0)", RecipeError, "at least 1"),
         ("xl3m(segment=9999, budget=10)", Refused, "give a smaller segment"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import lengthwise
 from lengthwise.api.chat import Chat
+from lengthwise.engine.kv_cache.layer_cache import LayerCache
 from lengthwise.errors import LengthwiseError, Refused, SessionError
 from tests.chat_models import FORGETFUL, chat_model
 
@@ -171,6 +173,68 @@ def test_a_failure_in_mid_turn_leaves_the_chat_usable(
     assert chat.messages == before
     whole = model.generate([*before, {"role": "user", "content": "Why?"}], max_new_tokens=4)
     assert chat.say("Why?", max_new_tokens=4).token_ids == whole.token_ids
+
+
+@pytest.mark.parametrize("recipe", ["full", "kivi(bits=4, group=8, residual=16)", RECIPES[3]])
+@pytest.mark.parametrize("when", ["attend", "commit"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_ctrl_c_amid_a_forward_leaves_nothing_that_is_half_done(
+    model: lengthwise.Model, recipe: str, when: str, streamed: bool
+) -> None:
+    chat = model.chat(recipe)
+    chat.say(TURNS[0], max_new_tokens=4)
+    before, real = chat.messages, getattr(LayerCache, when)
+
+    def stopped(self: LayerCache, *given: Any, **more: Any) -> Any:
+        # Layers before it have done it.
+        if self.facts.index == 1:
+            raise KeyboardInterrupt
+        return real(self, *given, **more)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(LayerCache, when, stopped)
+        if streamed:
+            list(chat.stream(TURNS[1], max_new_tokens=4))
+        else:
+            chat.say(TURNS[1], max_new_tokens=4)
+    assert chat.messages[: len(before)] == before and chat.cost.kv_bytes == 0
+    with pytest.raises(LengthwiseError, match="since a turn was broken off"):
+        chat.save("nowhere")
+    said = [*chat.messages, {"role": "user", "content": TURNS[1]}]
+    whole = model.generate(said, recipe, max_new_tokens=NEW)
+    found = chat.say(TURNS[1], max_new_tokens=NEW)
+    assert found.token_ids == whole.token_ids and found.metrics.reused_tokens == 0
+
+
+def test_wrong_options_cost_nothing_that_was_read(model: lengthwise.Model) -> None:
+    for recipe in ("full", RECIPES[5]):
+        chat = model.chat(recipe)
+        chat.say(TURNS[0], max_new_tokens=4)
+        with pytest.raises(LengthwiseError, match="temperature"):
+            chat.say(TURNS[1], temperature=-1.0)
+        assert chat.say(TURNS[1], max_new_tokens=4).metrics.reused_tokens > 0
+
+
+def test_a_chat_that_goes_on_from_pieces_says_so(tmp_path: Path) -> None:
+    model, text = chat_model(num_hidden_layers=4), "The tenant pays on the first day of a month."
+    pieces = lengthwise.Pieces(model)
+    pieces.add(text)
+    session = pieces.read([{"role": "user", "content": f"Listen. {text}"}], recompute="0%")
+    why = session.lossy
+    assert why and why in Chat.resume(session).say("Who?", max_new_tokens=4).metrics.notes
+    session = pieces.read([{"role": "user", "content": f"Listen. {text}"}], recompute="0%")
+    chat = Chat.resume(session)
+    for _ in range(2):
+        chat.say("Who?", max_new_tokens=4)
+        chat.save(tmp_path / "chat.session")
+        again = lengthwise.open_session(tmp_path / "chat.session", model)
+        assert again.lossy == why and again.held.stale
+        chat = Chat.resume(again)
+    # Read again, it is what one call gives.
+    chat.use("lookup")
+    assert why not in chat.say("Who?", max_new_tokens=4).metrics.notes
+    chat.save(tmp_path / "chat.session")
+    assert not lengthwise.open_session(tmp_path / "chat.session", model).lossy
 
 
 def test_a_chat_of_a_model_that_changed_is_refused() -> None:

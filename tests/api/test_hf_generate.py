@@ -23,6 +23,7 @@ import lengthwise
 from lengthwise.errors import LengthwiseError
 from lengthwise.testing.tiny import tiny_model, tokens
 from tests.api.hf_runs import IDS, NEW, ours, plain
+from tests.knows import knowing
 
 ROWS = torch.tensor([tokens(20), [0] * 6 + tokens(14, 1), [0] * 3 + tokens(17, 2)]) % 64
 MASK = (ROWS != 0).long()
@@ -129,6 +130,25 @@ def test_rows_that_stopped_first_are_told_apart_by_their_end_and_padding(
     found, wanted = ours(stock, "lookup", **given), plain(stock, **given)
     assert found.dtype == torch.int64 and found.tolist() == wanted.tolist()
     assert int(found[0, 20]) == ends[0] and not found[0, 21:].any()
+
+
+@pytest.mark.parametrize("how", ["end token", "criterion"])
+def test_guesses_beyond_the_end_ask_no_processor_more_than_stock_does(
+    stock: PreTrainedModel, how: str
+) -> None:
+    """Behind the text a trie has nothing, which stock's processor raises for."""
+    said = first_choice(stock)
+    given: dict[str, Any] = {
+        "prefix_allowed_tokens_fn": lambda row, ids: (
+            said[len(ids) - 20 : len(ids) - 19] if len(ids) < 25 else []
+        )
+    }  # fmt: skip
+    given |= {"eos_token_id": said[4]} if how == "end token" else {
+        "stopping_criteria": [After(said[4])], "eos_token_id": None
+    }  # fmt: skip
+    found = ours(stock, knowing(said), **given)  # type: ignore[arg-type]
+    assert found.tolist() == plain(stock, **given).tolist()
+    assert found.shape[1] == 20 + said.index(said[4]) + 1
 
 
 def test_an_end_token_said_first_leaves_ids_whole_numbers(stock: PreTrainedModel) -> None:

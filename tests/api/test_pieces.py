@@ -252,7 +252,7 @@ def test_a_session_of_pieces_is_saved_without_stage_two(
 
 def test_what_heads_read_is_there_for_drafters(model: lengthwise.Model) -> None:
     def noting(ids: list[int]) -> Session:
-        from lengthwise.api.session_prompt import source_of
+        from lengthwise.api.session_source import source_of
         from lengthwise.engine.kv_cache.sequence import Sequence
         from lengthwise.engine.loop import prefill
         from lengthwise.recipes import recipe_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import lengthwise
 from lengthwise.api import session as module
+from lengthwise.api.chat import Chat
 from lengthwise.engine.kv_cache.kv_store import MOST_SHARED
 from lengthwise.errors import DocumentError, LengthwiseError, Refused, SessionError
 from lengthwise.methods.base import Method
@@ -336,6 +338,29 @@ def test_a_session_of_a_model_that_changed_is_refused() -> None:
             use()
     model.adapted.model.load_state_dict(kept)
     assert session.ask(TEXT[:3], max_new_tokens=1, stop_ids=[]).token_ids
+
+
+def test_a_session_whose_compression_was_broken_off_refuses_to_be_used(
+    model: lengthwise.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    session = model.read(TEXT, "kivi(bits=4, group=8, residual=16)")
+    fork = session.fork()
+
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lengthwise.engine.kv_cache.sequence.encode", broken)
+        session.compress()
+    pieces = lengthwise.Pieces(model)
+    for use in (lambda: session.ask(TEXT[:3]), lambda: session.append(TEXT[:3]), session.fork,
+                session.compress, lambda: session.score(TEXT[:3]), lambda: Chat.resume(session),
+                lambda: session.edit((0, 1), [], exact=True), lambda: pieces.add(session),
+                lambda: session.save(tmp_path / "held")):  # fmt: skip
+        with pytest.raises(SessionError, match="compress was broken off.*read the document again"):
+            use()
+    fork.compress()
+    assert fork.compressed and fork.ask(TEXT[:3], max_new_tokens=1, stop_ids=[]).token_ids
 
 
 def test_a_stream_that_is_closed_leaves_the_session_as_it_was(talking: lengthwise.Model) -> None:

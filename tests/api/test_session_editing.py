@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -241,6 +243,21 @@ def test_a_saved_session_says_that_it_was_edited(model: lengthwise.Model, tmp_pa
     assert torch.equal(law(again), law(session))
     again.edit((0, 0), [9], exact=True)
     assert torch.allclose(law(again), law(model.read(again.tokens)), atol=1e-5) and not again.lossy
+
+
+def test_what_came_through_a_lossy_file_says_so_whatever_is_edited(
+    model: lengthwise.Model, tmp_path: Path
+) -> None:
+    model.read(TEXT).save(tmp_path / "coded", "cachegen(level=1)")
+    for span, edited in (((30, 33), True), ((90, 96), False)):
+        session = lengthwise.open_session(tmp_path / "coded", model)
+        session.edit(span, NEW)
+        assert "cachegen level 1" in session.lossy and ("edited" in session.lossy) == edited
+        notes = session.ask([7], max_new_tokens=2, stop_ids=[]).metrics.notes
+        assert any("cachegen level 1" in note for note in notes)
+    session.edit((0, 1), [9], exact=True)
+    assert not session.lossy
+    assert torch.allclose(law(session), law(model.read(session.tokens)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from lengthwise.api.session_stream import Arrived
 from lengthwise.engine.given import entries_of
 from lengthwise.engine.kv_cache.cachegen import LEVELS
 from lengthwise.engine.kv_cache.packing import Damaged
-from lengthwise.errors import SessionError
+from lengthwise.engine.prefix.cache import reading_of
+from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.testing.tiny import tiny_model, tokens
 
 TEXT, NEXT = tokens(150), tokens(12, seed=4)
@@ -135,6 +136,37 @@ def test_how_fast_text_is_read_is_measured_where_nobody_says(
 ) -> None:
     session = lengthwise.stream_session(path, model, 1e-6)
     assert "too late" in session.notes[-1] and len(session) == len(TEXT)
+
+
+def test_what_is_said_of_a_session_comes_with_it_unless_all_is_read_as_text(
+    model: lengthwise.Model, path: Path, tmp_path: Path
+) -> None:
+    edited = model.read(TEXT)
+    edited.edit((30, 42), NEXT)
+    coded = lengthwise.open_session(path, model, level=1)
+    for held in (edited, coded):
+        held.save(tmp_path / "held", f"cachegen(level=all, chunk={CHUNK})")
+        session, _ = levels(tmp_path / "held", model, 1e6, [1e6], bandwidth=1e6, read_rate=0)
+        assert session.lossy == held.lossy != ""
+        assert session.held.stale == held.held.stale == (held is edited)
+        notes = session.ask(NEXT, max_new_tokens=2, stop_ids=[]).metrics.notes
+        assert any(held.lossy in note for note in notes)
+        with pytest.raises(LengthwiseError, match="a lossy session"):
+            lengthwise.Pieces(model).add(session)
+        read, taken = levels(tmp_path / "held", model, 1e6, [1.0], bandwidth=1.0, read_rate=1e9)
+        assert set(taken) == {0} and not read.lossy and not read.held.stale
+        whole = model.read(held.tokens)
+        assert torch.allclose(read.score(NEXT), whole.score(NEXT), atol=1e-4)
+
+
+def test_stale_entries_that_came_over_a_link_are_no_other_prompts(tmp_path: Path) -> None:
+    model = lengthwise.wrap(tiny_model("llama", initializer_range=0.15))
+    edited = model.read(TEXT)
+    edited.edit((30, 42), NEXT)
+    edited.save(tmp_path / "held", "cachegen(level=all)")
+    session = lengthwise.stream_session(tmp_path / "held", model, 1e6, read_rate=0, bandwidth=1e12)
+    assert reading_of(model.read(TEXT).held, len(TEXT)) is not None
+    assert reading_of(session.held, len(TEXT)) is None
 
 
 @pytest.mark.parametrize("recipe", ["yarn(factor=2)", "kivi(group=8, residual=16)", "lookup"])

@@ -133,6 +133,19 @@ def test_a_callback_may_end_it_too(model: lengthwise.Model, forwards: list[int])
     assert stream.generation.text == ""
 
 
+def test_whether_it_was_broken_off_amid_a_forward_is_told(model: lengthwise.Model) -> None:
+    def stopped(_: int) -> None:
+        raise KeyboardInterrupt
+
+    stream = model.stream(PROMPT, max_new_tokens=4, progress=stopped)
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    assert stream.broken
+    with model.stream(PROMPT, max_new_tokens=4, stop_ids=[]) as stream:
+        next(stream)
+    assert not stream.broken
+
+
 def test_several_streams_of_one_model_take_turns(model: lengthwise.Model) -> None:
     asked = {"max_new_tokens": 12, "stop_ids": []}
     alone = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from lengthwise.api import tokenizer_text
@@ -22,6 +24,11 @@ def test_tokens_are_those_of_the_model() -> None:
     assert reader().spans(TEXT) == model.spans(TEXT)
     assert reader().count(TEXT) == model.count(TEXT) == len(TEXT)
     assert reader().trained_length == 64 and reader().name == "letters"
+
+
+def test_a_tokenizer_without_offsets_counts_without_decoding() -> None:
+    slow = SimpleNamespace(is_fast=False, encode=letters().tokenizer.encode)  # type: ignore[union-attr]
+    assert TokenizerText(slow, "letters", 64).count(TEXT) == len(TEXT)
 
 
 def test_it_writes_nothing() -> None:

@@ -8,9 +8,11 @@ import pty
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lengthwise.api import chat as chats
 from lengthwise.cli.chat import COMMANDS, Talk
 from lengthwise.cli.main import main
 from tests.bad_world import make_world
@@ -18,6 +20,12 @@ from tests.called import called
 from tests.chat_models import chat_model
 
 Say = Callable[..., tuple[int, list[str], list[str]]]
+
+
+def given(*lines: str | bytes) -> io.TextIOWrapper:
+    """A standard input."""
+    data = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    return io.TextIOWrapper(io.BytesIO(b"".join(line + b"\n" for line in data)))
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +40,8 @@ def say(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtu
     """A chat that is given lines: its status, lines of standard output, lines of errors."""
     monkeypatch.chdir(place)
 
-    def run(*lines: str, words: tuple[str, ...] = ()) -> tuple[int, list[str], list[str]]:
-        text = "".join(f"{line}\n" for line in lines)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    def run(*lines: str | bytes, words: tuple[str, ...] = ()) -> tuple[int, list[str], list[str]]:
+        monkeypatch.setattr(sys, "stdin", given(*lines))
         argv = ["lengthwise", "chat", "-m", "talker", "--max-new-tokens", "4", *words]
         monkeypatch.setattr(sys, "argv", argv)
         with pytest.raises(SystemExit) as ended:
@@ -66,6 +73,22 @@ def test_a_chat_is_saved_and_gone_on_with(say: Say, place: Path) -> None:
         assert (status, err) == (0, [])
         assert "2 messages under full" in "\n".join(out)
         assert "1 turns" in "\n".join(out)
+
+
+def test_a_recipe_that_is_named_is_that_of_the_session(say: Say) -> None:
+    assert say("Hi.", "/save named.session")[0] == 0
+    words = ("--session", "named.session", "-r")
+    status, out, err = say("And?", words=(*words, "lookup"))
+    assert (status, len(err)) == (2, 1) and "under 'full', not under 'lookup'" in err[0]
+    status, out, err = say("And?", words=(*words, "full"))
+    assert (status, err) == (0, []) and "2 messages under full" in "\n".join(out)
+
+
+def test_a_line_that_is_no_text_is_refused_alone(say: Say) -> None:
+    status, out, err = say("Hi.", b"caf\xe9", "And caf\u00e9?\r", b"a\0b", "/cost")
+    assert status == 0 and "2 turns" in "\n".join(out)
+    assert len(err) == 2 and all(line.startswith("lengthwise: standard input ") for line in err)
+    assert "is not UTF-8" in err[0]
 
 
 def test_another_recipe_in_mid_conversation(say: Say) -> None:
@@ -124,7 +147,7 @@ def test_at_a_terminal_ctrl_d_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_ends_an_answer_and_not_the_chat(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi.\nAnd?\n"))
+    monkeypatch.setattr(sys, "stdin", given("Hi.", "And?"))
     model = chat_model()
     talk = Talk(model, model.chat(), {"max_new_tokens": 6})
     calls = []
@@ -138,3 +161,25 @@ def test_ctrl_c_ends_an_answer_and_not_the_chat(
     talk.run()
     said = [each["content"] for each in talk.chat.messages if each["role"] == "assistant"]
     assert len(said) == 2 and len(said[0]) < len(said[1])
+
+
+def test_ctrl_c_while_a_turn_is_read_ends_no_more_than_that(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Under a recipe that reads before there is a stream."""
+    monkeypatch.setattr(sys, "stdin", given("Hi.", "And?", "Why?"))
+    model = chat_model()
+    talk = Talk(model, model.chat("kivi(group=8, residual=16)"), {"max_new_tokens": 6})
+    read, calls = chats.read_to, list[int]()
+
+    def stopped(*asked: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        read(*asked)
+
+    monkeypatch.setattr(chats, "read_to", stopped)
+    talk.run()
+    said = [each["content"] for each in talk.chat.messages if each["role"] == "user"]
+    assert said == ["Hi.", "Why?"]
+    assert "nothing was said" in capfd.readouterr().err

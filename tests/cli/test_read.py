@@ -88,6 +88,8 @@ def test_what_is_wrong_is_one_line(world: Path) -> None:
         (("read", "-m", "talker", "--save", "n"), "there is no document"),
         (("read", "doc.txt", "-m", "talker", "--save", "latin.txt"), "no session of lengthwise"),
         (("read", "doc.txt", "-m", "talker", "--save", "doc.txt", "--force"), "would be lost"),
+        (("read", "doc.txt", "-m", "talker", "--save", "zeros.bin", "--force",
+          "-r", "datastore(path=zeros.bin)"), "would be lost"),
         (("read", "doc.txt", "-m", "talker", "--save", "n", "-r", "sirllm(budget=25%)"),
          "give a budget in tokens"),
     ):  # fmt: skip

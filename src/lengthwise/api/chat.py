@@ -73,7 +73,7 @@ class _Turn:
     direct: bool
     held: int
     seconds: float
-    note: str
+    notes: list[str]
 
 
 class Chat:
@@ -96,6 +96,8 @@ class Chat:
         if system is not None:
             self._messages.append({"role": "system", "content": system})
         self._sequence: Sequence | None = None
+        # What is to be said of it while it is stale.
+        self._stale_note = ""
         self._cost = ChatCost()
         self._told = False
         self._mark = fingerprint_now(model.adapted)
@@ -109,7 +111,9 @@ class Chat:
 
         Raises:
             LengthwiseError: for a session of something else, and for a compressed one.
+            SessionError: where the model has changed since.
         """
+        session.require_same_model()
         source = session.source
         if not isinstance(source, ChatSource) or session.compressed:
             raise LengthwiseError(
@@ -118,7 +122,7 @@ class Chat:
             )
         chat = cls(session.model, session.parsed)
         chat._messages = [dict(each) for each in source.messages]
-        chat._sequence = session.held
+        chat._sequence, chat._stale_note = session.held, session.stale_note
         return chat
 
     def __repr__(self) -> str:
@@ -173,14 +177,18 @@ class Chat:
             path: of the file.
 
         Raises:
-            LengthwiseError: where nothing was said yet.
+            LengthwiseError: where nothing was said yet, or nothing since a turn was broken off.
             SessionError: where something of the recipe's cannot be stored, or the disk refuses.
         """
         if self._sequence is None:
-            raise LengthwiseError("nothing was said yet: there is nothing to save")
+            raise LengthwiseError(
+                "nothing was said yet under this recipe, or since a turn was broken off: there is "
+                "nothing to save; say something first"
+            )
         self._require_same_model()
         write_session(path, self.model, self._recipe, ChatSource(tuple(self._messages)),
-                      self._sequence, list(self._sequence.tokens), None)  # fmt: skip
+                      self._sequence, list(self._sequence.tokens), None,
+                      stale=self._said_of(self._sequence))  # fmt: skip
 
     # Talking.
 
@@ -218,6 +226,9 @@ class Chat:
     def stream(self, text: str, **options: Unpack[Options]) -> Stream:
         """The answer piece by piece; one that is closed early stays as far as it was said.
 
+        Under a recipe that does more than add to its cache, what is new is read before this
+        returns; an error or Ctrl-C meanwhile leaves the conversation as it was.
+
         Args:
             text: as for `say`.
             **options: as for `say`.
@@ -235,7 +246,8 @@ class Chat:
             opened.append(turn)
             return batch
 
-        return Stream(begin, lambda batch: self._close(batch, opened[0]))
+        stream: Stream = Stream(begin, lambda batch: self._close(batch, opened[0], stream.broken))
+        return stream
 
     def _open(
         self, text: str, sink: Callable[[str], None] | None,
@@ -253,15 +265,14 @@ class Chat:
         begin = time.perf_counter()
         base, note = self._reach(ids, len(ids) + most)
         held, direct = len(base), _only_adds(base)
-        if direct:
-            make_room(base, len(ids) - len(base) + most)
-            using = base
-        else:
+        if not direct:
             end = whole_blocks(base, self._recipe, None, len(ids) - 1)
             with no_autocast():
                 read_to(base, ids, end, None, options.get("progress"))
-            using = base.fork()
-            make_room(using, len(ids) - len(base) + most)
+        # Whole again: broken off before, nothing is gone on with.
+        self._sequence = base
+        using = base if direct else base.fork()
+        make_room(using, len(ids) - len(base) + most)
         seconds = time.perf_counter() - begin
         seed: Any = options.get("seed", 0)
         others: Any = {name: value for name, value in options.items() if name != "seed"}
@@ -269,11 +280,13 @@ class Chat:
             self.model, [ids], [self._recipe], seed, None if sink is None else [sink], stopped,
             held=[using], **others,
         )  # fmt: skip
-        return batch, _Turn(text, rows, direct, held, seconds, note)
+        notes = [*filter(None, [note, self._said_of(base)])]
+        return batch, _Turn(text, rows, direct, held, seconds, notes)
 
     def _reach(self, ids: Seq[int], expected: int) -> tuple[Sequence, str]:
-        """What is held, back at what it has in common with a prompt; and what is to be said."""
+        """Takes what is held, back at what a prompt begins with too; and what is to be said."""
         base, note = self._sequence, ""
+        self._sequence = None
         if base is not None:
             same = min(len(commonprefix([list(base.tokens), list(ids)])), len(ids) - 1)
             if not same_frequencies(base, len(ids)) or (same and not roll_back(base, same)):
@@ -282,7 +295,6 @@ class Chat:
                 base = None
         if base is None:
             base = fresh_sequence(self.model, self._plan, expected)
-        self._sequence = base
         return base, note
 
     def _say_once(self) -> str:
@@ -294,15 +306,20 @@ class Chat:
             "rolled back: the conversation was read again, as it will be whenever that happens"
         )
 
-    def _close(self, batch: Batch, turn: _Turn) -> Generation:
+    def _said_of(self, held: Sequence) -> str:
+        return self._stale_note if held.stale else ""
+
+    def _close(self, batch: Batch, turn: _Turn, broken: bool = False) -> Generation:
         (found,) = close_batch(self.model, batch, turn.rows)
+        if turn.direct and broken:
+            self._sequence = None
         if turn.direct and self._sequence is not None:
             self._sequence.discard()
             reopen(self._sequence)
         metrics = found.metrics
         metrics.ttft_s += turn.seconds
         metrics.reused_tokens = min(metrics.reused_tokens, turn.held)
-        metrics.notes += filter(None, [turn.note])
+        metrics.notes += turn.notes
         if found.refused is None and found.failed is None:
             self._messages += [
                 {"role": "user", "content": turn.text},

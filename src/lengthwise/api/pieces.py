@@ -20,8 +20,8 @@ from lengthwise.api.prefixes import bytes_of
 from lengthwise.api.prompts import Prompt
 from lengthwise.api.session import Session, read_session
 from lengthwise.api.session_editing import Stale
-from lengthwise.api.session_prompt import source_of
 from lengthwise.api.session_reading import fresh_sequence, require_session_room
+from lengthwise.api.session_source import source_of
 from lengthwise.engine import loop
 from lengthwise.engine.blending import CHOICES, Blended, Borrowed, Choice, blend
 from lengthwise.engine.kv_cache.editing import why_not_movable
@@ -106,6 +106,7 @@ class Pieces:
         """
         self._require_same_model()
         session = piece if isinstance(piece, Session) else self._read(piece)
+        session.require_same_model()
         if session.model.adapted is not self.model.adapted or session.recipe != str(self._recipe):
             raise LengthwiseError(
                 f"a session of {session.recipe} on {session.model.name}: this store takes those of "

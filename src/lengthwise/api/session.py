@@ -17,14 +17,16 @@ from lengthwise.api.held_model import HeldModel
 from lengthwise.api.prompts import Prompt
 from lengthwise.api.session_codec import CodecLike, codec_of
 from lengthwise.api.session_editing import Held, edit_held
-from lengthwise.api.session_prompt import behind, source_of
+from lengthwise.api.session_prompt import behind
 from lengthwise.api.session_reading import (
+    beginning,
     fresh_sequence,
     read_to,
     refuse_by_length,
     require_session_room,
     whole_blocks,
 )
+from lengthwise.api.session_source import source_of
 from lengthwise.api.session_state import SessionState
 from lengthwise.api.session_writing import write_session
 from lengthwise.api.streams import Stream
@@ -195,36 +197,36 @@ class Session(SessionState):
         )
         served = [n for n, refused in zip(notes, batch.refusals, strict=True) if refused is None]
         for (request, _), note in zip(batch.begun, served, strict=True):
-            request.metrics.notes += filter(None, [note or self._stale_note])
+            request.metrics.notes += filter(None, [note or self.stale_note])
         return batch, rows
 
     def _held(self, ids: Seq[int], room: int) -> tuple[Sequence, str]:
         """A copy of what is held, as far as it is the beginning of a prompt and read as its would
         be; an empty sequence otherwise, and what is to be said of that."""
-        held, plan = self._sequence, whole(self._sequence.plan)
-        if held.tokens != list(ids[: len(held)]):
-            note = "the tokenizer joins this text otherwise: all of it was read again"
-        elif not self.compressed and not same_frequencies(held, len(ids)):
+        held = self._sequence
+        if not self.compressed and not same_frequencies(held, len(ids)):
             note = (
                 f"{self.recipe} has other frequencies for {len(ids):,} tokens than for what was "
                 "read: all was read again; positions that do not follow the length, such as "
                 "yarn's or those of dynamic_ntk(length=N), save that"
             )
-        else:
-            fork = held.branch()
-            make_room(fork, room)
+        elif (fork := beginning(held, ids, self._recipe, self._chunk)) is not None and (
+            len(fork) == len(held) or self._may_be_cut
+        ):
+            make_room(fork, room + len(held) - len(fork))
             return fork, ""
+        else:
+            note = (
+                "what was read ends otherwise in this text, and what is held of it cannot be "
+                "rolled back: all of it was read again"
+            )
         if self._source.trained is not None:
             raise SessionError(
-                f"the entries of {self._source.what} cannot be read again, and its file or its "
-                "tokenizer gives other tokens for them; make it again, or take the file as it was "
-                "written"
+                f"the entries of {self._source.what} cannot be read again, and its file, its "
+                "tokenizer or what is appended wants other tokens than it holds; make it again, or "
+                "go on from the file as it was written"
             )
-        fresh = fresh_sequence(self.model, plan, len(ids) + room)
-        if self.compressed:
-            read_to(fresh, self._tokens, len(self._tokens), self._chunk)
-            fresh.end_prefill()
-        return fresh, note
+        return fresh_sequence(self.model, whole(held.plan), len(ids) + room), note
 
     # What is held.
 
@@ -257,15 +259,17 @@ class Session(SessionState):
         plan = whole(self._sequence.plan)
         require_session_room(self.model, plan, len(tokens), self._sequence)
         held, note = self._held(tokens, len(tokens) - len(self._sequence))
-        if note:
-            self.notes.append(note)
-            self._stale = None
         if self.compressed:
             end = len(tokens)
         else:
             end = whole_blocks(held, self._recipe, self._chunk, stable)
         read_to(held, tokens, end, self._chunk, progress)
+        if self.compressed:
+            held.end_prefill()
         self._sequence, self._source, self._tokens = held, source, tokens
+        if note:
+            self.notes.append(note)
+            self._stale = None
 
     @no_autocast()
     def edit(self, span: tuple[int, int], text: Any, *, exact: bool = False) -> None:
@@ -294,13 +298,18 @@ class Session(SessionState):
 
         From then on questions are fed as decoding would: what is kept does not depend on them, and
         is held once. Sessions of recipes that do neither stay what they are.
+
+        Nothing is copied for it. A session in which it is broken off is not to be used any more.
         """
         self.require_same_model()
         if self.compressed:
             return
         require_session_room(self.model, whole(self._sequence.plan), len(self) - 1, self._sequence)
+        # Until it is through, some layers are what they will be, and others what they were.
+        self._broken = True
         read_to(self._sequence, self._tokens, len(self._tokens), self._chunk)
         self._sequence.end_prefill()
+        self._broken = False
 
     @no_autocast()
     def score(self, ids: Prompt) -> Tensor:
@@ -346,7 +355,7 @@ class Session(SessionState):
         """
         self.require_same_model()
         write_session(path, self.model, self._recipe, self._source, self._sequence, self._tokens,
-                      self._chunk, codec_of(codec), self._stale_note)  # fmt: skip
+                      self._chunk, codec_of(codec), self.stale_note)  # fmt: skip
 
 
 def read_session(

@@ -23,10 +23,11 @@ from lengthwise.api.held_model import HeldModel
 from lengthwise.api.session import Session
 from lengthwise.api.session_codec import Coded
 from lengthwise.api.session_editing import Stale
-from lengthwise.api.session_prompt import source_from
+from lengthwise.api.session_source import source_from
 from lengthwise.api.session_writing import CODED_VERSION, FORMAT, KEY, VERSION
 from lengthwise.engine.kv_cache.cachegen import LOSSLESS
 from lengthwise.engine.kv_cache.saved import Damaged, unpack_sequence
+from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.errors import LengthwiseError, SessionError
 from lengthwise.methods.calibration import fingerprint_now
 from lengthwise.recipes import Recipe, RecipeLike
@@ -69,10 +70,25 @@ def open_session(
         if list(sequence.tokens) != tokens[: len(sequence)]:
             raise Damaged("its tokens are not those of its cache")
         sequence.lossy = sequence.lossy or stored.lossy
-        source = source_from(state["source"], tokens)
-        stale = Stale(str(state["stale"]), 0) if state.get("stale") else None
-        sequence.stale = stale is not None
-        return Session(model, chosen, source, sequence, tokens, state["chunk"], stale)
+        return session_of(state, sequence, tokens, model, chosen)
+
+
+def session_of(
+    state: dict[str, Any], sequence: Sequence, tokens: list[int], model: HeldModel, recipe: Recipe
+) -> Session:
+    """The session of a file, with what its answers have to say.
+
+    Args:
+        state: what the file says of it.
+        sequence: what is held, as it was stored.
+        tokens: ids of all that was read.
+        model: that read it.
+        recipe: under which.
+    """
+    source = source_from(state["source"], tokens)
+    stale = Stale(str(state["stale"]), 0) if state.get("stale") else None
+    sequence.stale = stale is not None
+    return Session(model, recipe, source, sequence, tokens, state["chunk"], stale)
 
 
 class Stored:
@@ -217,4 +233,7 @@ def require_ours(
     return chosen
 
 
-__all__ = ["Stored", "lossy_name", "manifest_of", "one_error", "open_session", "require_ours"]
+__all__ = [
+    "Stored", "lossy_name", "manifest_of", "one_error", "open_session", "require_ours",
+    "session_of",
+]  # fmt: skip

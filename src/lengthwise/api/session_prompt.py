@@ -2,8 +2,9 @@
 
 A text is asked about as `lengthwise run QUESTION -d DOCUMENT` asks: document and question in one
 message of the chat template, or one behind the other without a template. What all such prompts
-begin with is read beforehand. It is found by encoding a few of them, because a tokenizer may join
-the end of a document with what follows it.
+begin with is read beforehand. It is found by encoding the end of a few of them, because a tokenizer
+may join the end of a document with what follows it. It is no more than a good guess: the ids of
+each prompt are compared with those that were read.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from lengthwise.tokenization.templates import around_message
 # Beginnings of questions, and of texts that are appended, which tokenizers join differently.
 _QUESTIONS = ("A", "1", "\n")
 _MORE = ("A", "1", "\n", " a")
+# Characters of a text with whose end these are tried, and tokens before it that have to be those of
+# the whole text: so far from the end it is taken not to matter what follows.
+_END = 2048
+_SETTLED = 64
 
 
 class Source(ABC):
@@ -86,7 +91,7 @@ class Source(ABC):
 
     @abstractmethod
     def data(self) -> dict[str, Any]:
-        """What `source_of` makes the same of again."""
+        """What `source_from` makes the same of again."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,18 @@ class TextSource(Source):
         return model.encode(shield.encode(f"{shield.text(self.text)}\n\n{asked}", True))
 
     def prefix(self, model: HeldModel) -> tuple[list[int], int]:
-        found = _common(self.ask(model, question, None) for question in _QUESTIONS)
-        longer = (TextSource(self.text + more, self.special) for more in _MORE)
-        stable = _common([found, *(each.ask(model, "A", None) for each in longer)])
-        return found, len(stable)
+        whole = self.ask(model, _QUESTIONS[0], None)
+        end, asked, more = replace(self, text=self.text[-_END:])._changing(model)
+        if end != whole and len(_common([end[::-1], whole[::-1]])) < more + _SETTLED:
+            _, asked, more = self._changing(model)
+        return whole[: len(whole) - asked], len(whole) - more
+
+    def _changing(self, model: HeldModel) -> tuple[list[int], int, int]:
+        """Ids with a question behind; how many of the last ones others change, and more text."""
+        ids = [self.ask(model, question, None) for question in _QUESTIONS]
+        longer = (replace(self, text=self.text + more) for more in _MORE)
+        stable = _common([*ids, *(each.ask(model, _QUESTIONS[0], None) for each in longer)])
+        return ids[0], len(ids[0]) - len(_common(ids)), len(ids[0]) - len(stable)
 
     def more(self, model: HeldModel, text: Any) -> Source:
         if not isinstance(text, (str, Document)) or not str(text):
@@ -310,54 +323,6 @@ def encode_piece(
     require_text("a document or question", text)
     shield = Shield(tokenizer)
     return shield.encode(template + (text if special == "tokens" else shield.text(text)))
-
-
-def source_of(model: HeldModel, prompt: Prompt, special: str | None = None) -> Source:
-    """What was given to be read.
-
-    Args:
-        model: that will read it.
-        prompt: see `Model.encode`.
-        special: see `Model.encode`.
-
-    Raises:
-        LengthwiseError: for what is no prompt, and for an empty one.
-    """
-    if isinstance(prompt, (str, Document)):
-        if not str(prompt).strip():
-            raise LengthwiseError("the document is empty: there is nothing to read in it")
-        if model.tokenizer is None:
-            raise LengthwiseError("this model was wrapped without a tokenizer; give token ids")
-        return TextSource(str(prompt), special)
-    if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
-        return ChatSource(tuple(prompt), special)
-    return IdsSource(tuple(model.encode(prompt, special)))
-
-
-def source_from(data: Mapping[str, Any], tokens: Seq[int]) -> Source:
-    """The source that `Source.data` was taken of.
-
-    Args:
-        data: plain data out of a file.
-        tokens: those that were read.
-
-    Raises:
-        ValueError: for data that no source gave.
-    """
-    special = data.get("special")
-    if "trained" in data:
-        said, count = tuple(dict(each) for each in data["messages"]), int(data["count"])
-        if not 0 < count <= len(tokens) or (not said and count != len(tokens)):
-            raise ValueError(f"{count} of {len(tokens)} tokens cannot be a cartridge")
-        return TrainedSource(tuple(tokens[:count]), dict(data["trained"]), said, special)
-    if "text" in data:
-        return TextSource(str(data["text"]), special)
-    if "texts" in data:
-        soft = dict(data["soft"]) if "soft" in data else None
-        return ApartSource(tuple(tokens), bool(data["texts"]), special, soft)
-    if "messages" in data:
-        return ChatSource(tuple(dict(each) for each in data["messages"]), special)
-    return IdsSource(tuple(tokens))
 
 
 def behind(model: HeldModel, given: Any) -> list[int]:

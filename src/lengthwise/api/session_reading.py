@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Seq
+from os.path import commonprefix
 
 from lengthwise.api.held_model import HeldModel
 from lengthwise.engine import loop
 from lengthwise.engine.continuing import read_on, unit
+from lengthwise.engine.kv_cache.rollback import roll_back
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.plan import Plan
 from lengthwise.engine.reach import positions
@@ -50,6 +52,28 @@ def fresh_sequence(model: HeldModel, plan: Plan, expected: int) -> Sequence:
     return sequence
 
 
+def beginning(
+    sequence: Sequence, ids: Seq[int], recipe: Recipe, chunk: int | None
+) -> Sequence | None:
+    """A copy of a sequence, rolled back to what a prompt begins with; None where it cannot be.
+
+    Args:
+        sequence: what is held. Where nothing of it goes, its prompt may have ended.
+        ids: of the prompt.
+        recipe: under which it was read.
+        chunk: tokens of a forward; None leaves it to the device.
+    """
+    if sequence.tokens == list(ids[: len(sequence)]):
+        return sequence.branch()
+    # First versions of keys that an edit moved are held beside them, and are not rolled back.
+    if sequence.prompt_length is not None or sequence.stale:
+        return None
+    # One token is left to be read, for its logits.
+    same = min(len(commonprefix([list(sequence.tokens), list(ids)])), len(ids) - 1)
+    same, found = whole_blocks(sequence, recipe, chunk, same), sequence.branch()
+    return found if same and roll_back(found, same) else None
+
+
 def whole_blocks(sequence: Sequence, recipe: Recipe, chunk: int | None, length: int) -> int:
     """How much may be read before more is known: where a recipe plans for several tokens at once,
     only whole blocks of them."""
@@ -73,5 +97,6 @@ def read_to(
 
 
 __all__ = [
-    "fresh_sequence", "read_to", "refuse_by_length", "require_session_room", "whole_blocks",
+    "beginning", "fresh_sequence", "read_to", "refuse_by_length", "require_session_room",
+    "whole_blocks",
 ]  # fmt: skip

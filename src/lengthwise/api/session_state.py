@@ -24,7 +24,7 @@ class SessionState:
         self._recipe, self._source, self._chunk = recipe, source, chunk
         self._sequence, self._tokens = sequence, tokens
         sequence.given |= source.trained is not None
-        self._stale = stale
+        self._stale, self._broken = stale, False
         self._mark = fingerprint_now(model.adapted)
         if sequence.lossy:
             self.notes.append(lossy_note(sequence))
@@ -86,14 +86,27 @@ class SessionState:
     @property
     def lossy(self) -> str:
         """Why its answers are not those of one call; empty where they are."""
-        return "; ".join(filter(None, [self._stale_note, self._sequence.lossy]))
+        return "; ".join(filter(None, [self.stale_note, self._sequence.lossy]))
 
     @property
-    def _stale_note(self) -> str:
+    def stale_note(self) -> str:
+        """What answers have to say of entries that did not see all before them; empty for none."""
         return "" if self._stale is None else self._stale.why
 
+    @property
+    def _may_be_cut(self) -> bool:
+        """Whether it is known how far trained entries reach, which are not to be cut: what was read
+        still makes the tokens that are held."""
+        return self._source.trained is None or self._source.prefix(self.model)[0] == self._tokens
+
     def require_same_model(self) -> None:
-        """Raises SessionError where the model has changed since this was read."""
+        """Raises SessionError where the model has changed since this was read, and where what is
+        held is of no use any more."""
+        if self._broken:
+            raise SessionError(
+                "compress was broken off in this session, and what it holds is neither open nor "
+                "compressed; read the document again"
+            )
         if fingerprint_now(self.model.adapted) != self._mark:
             raise SessionError(
                 f"the weights of {self.model.name} have changed since this session was read: "

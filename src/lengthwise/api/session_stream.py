@@ -20,8 +20,13 @@ from lengthwise.api.held_model import HeldModel
 from lengthwise.api.ranges import Ranges, Source, name_of
 from lengthwise.api.session import Session
 from lengthwise.api.session_codec import Coded, shown_level
-from lengthwise.api.session_file import lossy_name, manifest_of, one_error, require_ours
-from lengthwise.api.session_prompt import source_from
+from lengthwise.api.session_file import (
+    lossy_name,
+    manifest_of,
+    one_error,
+    require_ours,
+    session_of,
+)
 from lengthwise.api.session_reading import fresh_sequence, read_to
 from lengthwise.api.stream_control import TEXT, Rates, Remaining, choose
 from lengthwise.engine.kv_cache.arriving import join, plain_entries, settle
@@ -103,8 +108,9 @@ def stream_session(
         loading = _Loading(ranges, state, tokens, model, model.plan(chosen), clock)
         loading.rates = Rates(bandwidth, read_rate or None)
         loading.run(begin, deadline_s, read_rate is None, on_chunk)
-        found = source_from(state["source"], tokens)
-        session = Session(model, chosen, found, loading.sequence, tokens, state["chunk"])
+        if loading.read_all:
+            state["stale"] = ""
+        session = session_of(state, loading.sequence, tokens, model, chosen)
     session.notes.append(loading.report(clock() - begin, deadline_s))
     return session
 
@@ -260,8 +266,14 @@ class _Loading:
 
             last = unpack(self._data["last_logits"], read, {})
         settle(self.sequence, self._data, last)
-        lost, before = lossy_name(self._taken), str(self._data.get("lossy", ""))
+        lost = lossy_name(self._taken)
+        before = "" if self.read_all else str(self._data.get("lossy", ""))
         self.sequence.lossy = ", ".join(filter(None, [before, lost]))
+
+    @property
+    def read_all(self) -> bool:
+        """Whether all of it was read as text, and nothing is held that came through the file."""
+        return set(self._taken) == {TEXT}
 
     def report(self, seconds: float, deadline: float) -> str:
         """What came, in one line. seconds: it took."""

@@ -28,14 +28,14 @@ class Stream(Iterator[str]):
     `Model.stream`.
 
     `close`, from any thread, ends it within one round, or one chunk of a prompt. It is also a
-    context that closes itself.
+    context that closes itself. `broken` says that an error, or Ctrl-C, ended it amid a forward.
     """
 
     def __init__(self, open_: Open, close: Close) -> None:
         self._pieces: deque[str] = deque()
         self._stopped = threading.Event()
         self._lock = threading.RLock()
-        self._running = False
+        self._running = self.broken = False
         self._close = close
         self._read = False
         self._found: Generation | None = None
@@ -76,7 +76,7 @@ class Stream(Iterator[str]):
             pass
         except BaseException:
             # Whatever it was, nobody can go on with it; what was said is kept.
-            self._running = False
+            self._running, self.broken = False, True
             self._stopped.set()
             self._end()
             raise

@@ -51,6 +51,11 @@ class LocalText:
         """Tokens that it was trained to read."""
         return self.model.trained_length
 
+    @property
+    def tokenizer(self) -> Any:
+        """Of the model, by which it counts."""
+        return self._tokenizer
+
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of a text stands in it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lengthwise.errors import Refused
-from lengthwise.tokenization.spans import token_spans
+from lengthwise.tokenization.spans import token_count, token_spans
 
 # Behind it a line begins with a sign that is no space.
 _LINE = re.compile(r"\n(?=\S)")
@@ -56,7 +56,7 @@ def count_tokens(tokenizer: Any, text: str) -> int:
         tokenizer: of transformers.
         text: any.
     """
-    return sum(len(token_spans(tokenizer, part)) for part in _parts(text))
+    return sum(token_count(tokenizer, part) for part in _parts(text))
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lengthwise._utils.outputs import SESSION, Output, check_outputs
 from lengthwise._utils.suggestions import did_you_mean
@@ -31,6 +32,7 @@ COMMANDS = {
     "/save": "FILE: store the conversation, and what was read of it",
     "/load": "FILE: go on with one that was stored",
 }
+_INPUT = "standard input"
 
 
 @click.command()
@@ -61,7 +63,8 @@ def chat(
     options = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     talk = Talk(model, model.chat(recipe, system), options)
     if session is not None:
-        talk.load(str(session))
+        named = click.get_current_context().get_parameter_source("recipe")
+        talk.load(str(session), None if named is ParameterSource.DEFAULT else recipe)
     talk.run()
 
 
@@ -78,19 +81,28 @@ class Talk:
 
     def run(self) -> None:
         """Reads turns until there are no more."""
-        while (line := self._line()) is not None:
-            if not line.strip():
-                continue
+        more = True
+        while more:
             try:
-                check_text("a turn", line)
-                self._turn(line.strip())
+                more = self._next()
             except LengthwiseError as error:
                 click.echo(f"lengthwise: {' '.join(str(error).split())}", err=True)
         click.echo()
 
+    def _next(self) -> bool:
+        """Reads a turn, if there is one, and takes it."""
+        line = self._line()
+        if line is not None and line.strip():
+            check_text("a turn", line)
+            self._turn(line.strip())
+        return line is not None
+
     def _line(self) -> str | None:
+        from lengthwise.documents.encodings import decode
+
         if not self.terminal:
-            return sys.stdin.readline() or None
+            data = sys.stdin.buffer.readline()
+            return decode(data, _INPUT) if data else None
         # Arrow keys in `input`, where there is such a module.
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
@@ -98,6 +110,8 @@ class Talk:
             return input("> ")
         except EOFError:
             return None
+        except UnicodeDecodeError as error:
+            return decode(error.object, _INPUT)
 
     def _turn(self, line: str) -> None:
         if not line.startswith("/"):
@@ -111,7 +125,13 @@ class Talk:
 
     def _say(self, text: str) -> None:
         pieces = Pieces()
-        with self.chat.stream(text, **self.options) as stream:
+        try:
+            # Under some recipes this reads.
+            stream = self.chat.stream(text, **self.options)
+        except KeyboardInterrupt:
+            click.echo("\nstopped while this turn was read: nothing was said", err=True)
+            return
+        with stream:
             try:
                 for piece in stream:
                     pieces(piece)
@@ -151,16 +171,17 @@ class Talk:
         self.chat.save(path)
         click.echo(f"{path.stat().st_size / 1e6:.1f} MB in {path}")
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, recipe: str | None = None) -> None:
         """Goes on with a conversation that was stored.
 
         Args:
             name: of the file.
+            recipe: it must have been read under; None takes the file's.
         """
         from lengthwise.api.chat import Chat
         from lengthwise.api.session_file import open_session
 
-        self.chat = Chat.resume(open_session(_path("/load", name), self.model))
+        self.chat = Chat.resume(open_session(_path("/load", name), self.model, recipe))
         click.echo(f"{len(self.chat.messages)} messages under {self.chat.recipe}")
 
 

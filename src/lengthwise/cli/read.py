@@ -42,9 +42,11 @@ def read(
     """
     from lengthwise.api.session_codec import codec_of
     from lengthwise.recipes import parse
+    from lengthwise.recipes.files import files_of
 
     parsed, coded = parse(recipe), codec_of(codec)
-    check_outputs([Output("--save", save, SESSION)], [*sources, choice.model], force)
+    inputs = [*sources, choice.model, *files_of([recipe])]
+    check_outputs([Output("--save", save, SESSION)], inputs, force)
     session, seconds = _read(sources, parsed, compress, choice)
     session.save(save, coded)
     click.echo(

@@ -168,9 +168,10 @@ def opened(sequence: Sequence, length: int) -> Sequence:
     """
     new = sequence.empty()
     new.reading, new.read_with, new.stale = length + 1, sequence.read_with, True
+    new.lossy, new.given = sequence.lossy, sequence.given
     new.read_again = list(sequence.read_again)
     if sequence.noted is not None:
-        new.noted = []
+        new.noted, new.notes_last = [], sequence.notes_last
     for layer, old in zip(new.layers, sequence.layers, strict=True):
         like, near = old.groups[0].near.blocks()[0], layer.groups[0].near
         near.reserve(KVEntries(like.key[:, :0], like.value[:, :0], like.index[:1, :0]), length)
