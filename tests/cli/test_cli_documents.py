@@ -103,6 +103,23 @@ def test_run_reads_a_pipe_as_the_document(call: Call, asked: list[str], files: P
     assert "first text\n\npiped text" in asked.pop() and "not read" not in err
 
 
+def test_a_piped_prompt_is_decoded_as_documents_are(
+    call: Call, asked: list[str], files: Path
+) -> None:
+    for name, data in (("latin", b"caf\xe9\n"), ("page.pdf", b"%PDF-1.7\n\xe2\xe3\x01\x02\x03")):
+        (files / name).write_bytes(data)
+        for verb in (("run",), ("write", "-w", "400")):
+            status, out, err = call(*verb, stdin=files / name)
+            assert status == 2 and not out and err.count("\n") == 1
+            assert "standard input is not UTF-8: byte 0xe" in err
+            assert ("beside a PROMPT it would be the document" in err) == (verb == ("run",))
+    assert not asked
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (files / "wide").write_bytes("grüße\r\nalle".encode(encoding))
+        status, _, err = call("run", stdin=files / "wide")
+        assert status == 0 and "grüße\nalle" in asked.pop(), err
+
+
 @pytest.mark.parametrize("name", ["a.txt", "code/c.py", "code/"])
 def test_a_prompt_that_is_the_name_of_a_file_is_refused(
     call: Call, asked: list[str], files: Path, monkeypatch: pytest.MonkeyPatch, name: str

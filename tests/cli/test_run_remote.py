@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lengthwise.methods.prompting._shared.choosing import EVEN
 from tests.called import called
+from tests.remote_server import Scripted, says
 from tests.serving.served import Served, saved_model
 
 pytest.importorskip("openai")
@@ -49,6 +51,20 @@ def test_run_chooses_here_and_asks_there(far: tuple[str, ...]) -> None:
     assert 0 < found["prompt_tokens"] == found["tokens_read"] and found["sources"]
     code, out, err = called("run", "hello", *far, *SHORT)
     assert code == 0 and out.strip(), err
+
+
+def test_notes_of_an_answer_are_printed_and_none_twice(far: tuple[str, ...]) -> None:
+    server = Scripted(says("It", " is", usage=False))
+    asked = ("-d", "towers.txt", "-m", f"openai:{server.url}", *SHORT, *BM25)
+    try:
+        code, out, err = called("run", "zebra?", *asked, *far[2:])
+        assert (code, out) == (0, "It is\n")
+        assert err.count("did not say how many tokens it read") == err.count(EVEN) == 1
+        # What is known before it answers was said when it was opened.
+        code, _, err = called("run", "zebra?", *asked)
+        assert code == 0 and err.count("are counted with the tokenizer of") == 1, err
+    finally:
+        server.close()
 
 
 def test_xl3m_asks_our_server_for_probabilities(far: tuple[str, ...]) -> None:

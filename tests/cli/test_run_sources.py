@@ -88,7 +88,7 @@ def test_blocks_are_of_one_document_in_its_order_and_nothing_else() -> None:
         ((*RUN, "--sources"), "--sources are of a recipe that chooses what is read"),
         ((*RUN, *BM25, "-n", "9"), "leave out --length and --raw"),
         ((*RUN, *BM25, "--raw"), "leave out --length and --raw"),
-        ((*RUN, "-r", "bm25(budget=9KB)"), "counted in tokens, not in bytes"),
+        ((*RUN, "-r", "bm25(budget=9KB)"), "allowed is tokens (2048) or a share"),
     ],
 )
 def test_what_cannot_be_is_one_line(arguments: tuple[str, ...], says: str) -> None:

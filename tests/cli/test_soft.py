@@ -49,6 +49,18 @@ def test_what_is_wrong_is_one_line(world: Path) -> None:
         ((*TRAIN, "-o", "n", "--work", "texts"), "something else than an encoder's run"),
         ((*TRAIN, "-o", "n", "--stages", "restore"), "extensible has pieces"),
         ((*TRAIN, "-o", "n", "--pairs", "doc.txt"), "doc.txt, line 1: is no object"),
+        (
+            (
+                *read[:-1],
+                "latin.txt",
+                "--force",
+                "-e",
+                "some.encoder",
+                "-r",
+                "datastore(path=latin.txt)",
+            ),
+            "would be lost",
+        ),
         ((*read, "-e", "some.cartridge"), "holds no encoder"),
         ((*read, "-e", "nope"), "there is no such file"),
         ((*read, "-e", "some.encoder", "--ratio", "2"), "number of embeddings"),

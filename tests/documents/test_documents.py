@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from pypdf import PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject, NumberObject
 
 from lengthwise.documents.document import Document
 from lengthwise.documents.encodings import decode
 from lengthwise.documents.files import read_document
 from lengthwise.documents.folders import read
+from lengthwise.documents.item_files import read_items
 from lengthwise.documents.prompt_files import read_prompts
 from lengthwise.errors import DocumentError
 
@@ -82,6 +83,16 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     assert read_document(path).text == "hello"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_in_a_plain_newline(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_bytes(f"one{end}{end}two{end}".encode())
+    assert read_document(path).text == "one\n\ntwo\n"
+    assert [each.text for each in read_items(path)] == ["one", "two"]
+    path.write_bytes(end.join(['{"prompt": "a"}', '{"prompt": "b"}']).encode())
+    assert [each.turns for each in read_prompts(path)] == [("a",), ("b",)]
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("grüße".encode())))
     assert read_document("-").text == "grüße"
@@ -113,6 +124,35 @@ def test_pdf(tmp_path: Path) -> None:
     assert document.kind == "pdf"
     assert document.text == "Hello from a page\n"
     assert read_document(pdf(tmp_path / "no_suffix", "Sniffed")).kind == "pdf"
+
+
+def test_pages_of_pictures_among_those_of_text_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = PdfWriter(clone_from=pdf(tmp_path / "text.pdf", "A page of text"))
+    writer.add_blank_page(width=300, height=200)
+    path = tmp_path / "half scanned.pdf"
+    writer.write(path)
+    assert read_document(path).text == "A page of text\n\n\n"
+    assert capsys.readouterr().err == ""
+    picture = DecodedStreamObject()
+    picture.set_data(b"\xff")
+    sizes = {"/Width": 1, "/Height": 1, "/BitsPerComponent": 8}
+    picture.update({NameObject(name): NumberObject(size) for name, size in sizes.items()})
+    kinds = {"/Type": "/XObject", "/Subtype": "/Image", "/ColorSpace": "/DeviceGray"}
+    picture.update({NameObject(name): NameObject(kind) for name, kind in kinds.items()})
+    pictures = DictionaryObject({NameObject("/Im0"): writer._add_object(picture)})
+    scan = writer.add_blank_page(width=300, height=200)
+    scan[NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): pictures})
+    drawn = DecodedStreamObject()
+    drawn.set_data(b"q 300 0 0 200 0 0 cm /Im0 Do Q")
+    scan[NameObject("/Contents")] = writer._add_object(drawn)
+    writer.write(path)
+    assert read_document(path).text == "A page of text\n\n\n\n\n"
+    assert capsys.readouterr().err == (
+        "note: half scanned.pdf has pictures and no text on 1 of its 3 pages (scans?), the first "
+        "is page 3: run OCR on it to have them read\n"
+    )
 
 
 def test_pdfs_that_cannot_be_read(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
+from lengthwise.engine.speculative.acceptance import Acceptance
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import LengthwiseError
 from lengthwise.integrations.vllm import (
@@ -20,6 +21,7 @@ from lengthwise.integrations.vllm import (
     LookupProposer,
     Proposer,
     RecyclingProposer,
+    Row,
     best_path,
 )
 from lengthwise.methods.drafting.lookup import Lookup, LookupDrafter
@@ -85,6 +87,33 @@ def test_a_row_is_known_by_its_tokens_wherever_it_stands() -> None:
     other = [[*again[0][:-1], 13, 7]]
     propose(proposer, other)
     assert all(proposer._rows[0] is not row for row in states.values())
+
+
+def test_rows_that_end_alike_are_told_apart() -> None:
+    proposer = LookupProposer(config())
+    texts = [[first, *[2] * 30] for first in (10, 11)]
+    propose(proposer, texts)
+    states = {row.ids[0]: row for row in proposer._rows}
+    propose(proposer, [[*texts[1], 3], [*texts[0], 3]])
+    assert proposer._rows[0] is states[11] and proposer._rows[1] is states[10]
+    assert [row.ids for row in proposer._rows] == [[*texts[1], 3], [*texts[0], 3]]
+
+
+def test_a_row_is_compared_without_a_new_array_of_its_text() -> None:
+    """A list of 30,000 numbers takes longer to turn into an array than a step of drafting."""
+
+    class Text(list[int]):
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("the list was turned into an array")
+
+    text = np.arange(100, dtype=np.int32)
+    row = Row(text[:40].copy(), [], Acceptance())
+    row.ids = Text(row.ids)
+    for count in range(40, 100):
+        assert row.holds(text[:count]) and not row.holds(text[1 : count + 1])
+        assert not row.holds(text[: count - 1]) and not row.holds(np.append(text[:count], 7))
+        row.extend(text[count : count + 1])
+    assert row.ids == text.tolist()
 
 
 def test_rows_that_are_gone_are_forgotten() -> None:

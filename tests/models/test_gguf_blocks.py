@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gguf
@@ -13,7 +14,10 @@ import lengthwise
 from lengthwise._utils.embedded_file import find_gguf
 from lengthwise.models import gguf_blocks
 from lengthwise.models.gguf_blocks import READERS, low_bit_of
-from lengthwise.models.quantised import LowBitLinear
+from lengthwise.models.gguf_files import load_gguf_model
+from lengthwise.models.low_bit import LowBit
+from lengthwise.models.quantised import LowBitLinear, is_linear, matrix, quantise
+from tests.models.gguf_cases import ROPE_BASE, small_llama, write_gguf
 
 
 def blocks_of(kind: str, rows: int, inputs: int) -> tuple[Any, torch.Tensor]:
@@ -49,6 +53,36 @@ def test_rows_are_found_in_whatever_order_the_family_has_them() -> None:
     assert gguf_blocks._order(whole, scale, zero, wide + 1) is None
 
 
+@pytest.mark.parametrize(("kind", "held"), [("Q4_0", "int4"), ("Q8_0", "int8"), ("F32", None)])
+def test_layers_are_read_one_by_one_in_the_place_of_wide_ones(
+    tmp_path: Path, kind: str, held: str | None
+) -> None:
+    path = tmp_path / "small.gguf"
+    write_gguf(path, small_llama({**ROPE_BASE, "rope_type": "default"}), {}, {}, kind)
+    model = load_gguf_model(path, torch.float32)
+    wide = {name: layer for name, layer in model.named_modules() if is_linear(layer)}
+    weights = {name: matrix(layer).detach().clone() for name, layer in wide.items()}
+    asked: list[str] = []
+    low_bit = low_bit_of(model, path)
+
+    def watched(name: str) -> LowBit | None:
+        # What was asked for before is wide no more.
+        assert all(isinstance(model.get_submodule(each), LowBitLinear) for each in asked)
+        asked.append(name)
+        found = low_bit(name)
+        assert (found and found.name) == held
+        return found
+
+    quantise(model, "int4", held=watched)
+    assert asked == list(wide) and len(asked) == 6
+    for name, weight in weights.items():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, LowBitLinear)
+        # Blocks are kept as they are; what is rounded anew is near.
+        near = 1e-6 if kind == "Q4_0" else 0.1 * float(weight.abs().max())
+        assert torch.allclose(layer.weight, weight, atol=near)
+
+
 @pytest.mark.slow
 def test_load_holds_a_file_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     path = find_gguf()
@@ -56,17 +90,23 @@ def test_load_holds_a_file_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("the embedded model is not here")
     wide: dict[str, torch.Tensor] = {}
 
+    kinds: list[str] = []
+
     def watched(model: Any, *args: Any) -> Any:
-        found = low_bit_of(model, *args)
-        assert len(found) == 7 * 30 and {each.name for each in found.values()} == {"int4"}
-        for name in found:
+        low_bit = low_bit_of(model, *args)
+
+        def held(name: str) -> LowBit | None:
             if ".layers.3." in name:
                 wide[name] = model.get_submodule(name).weight.clone()
-        return found
+            if (found := low_bit(name)) is not None:
+                kinds.append(found.name)
+            return found
+
+        return held
 
     monkeypatch.setattr("lengthwise.models.load.low_bit_of", watched)
     model = lengthwise.load(path, "float32", "cpu", weights="int4")
-    assert len(wide) == 7
+    assert len(wide) == 7 and kinds == ["int4"] * 7 * 30
     for name, weight in wide.items():
         layer = model.adapted.model.get_submodule(name)
         assert isinstance(layer, LowBitLinear)

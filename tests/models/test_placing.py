@@ -84,6 +84,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_memory": {"cpu": "1GiB"}}, "max_memory is of use with a device_map alone"),
     ({"offload_folder": "there"}, "offload_folder is of use with a device_map alone"),
     ({"device_map": "auto", "max_memory": 4}, "give memory by device"),
+    ({"device_map": "cpu", "max_memory": {"cpu": "1GiB"}}, "max_memory is of use with a strategy"),
+    ({"device_map": {"": "cpu"}, "max_memory": {0: 9}}, "leave it out, or give device_map='auto'"),
 ]  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def batch(
     time as memory holds.
     """
     from lengthwise.recipes import parse
+    from lengthwise.recipes.files import files_of
     from lengthwise.serving.batch_files import OUTPUT, read_lines
     from lengthwise.serving.batch_run import run_batch
 
@@ -59,7 +60,8 @@ def batch(
     if kv_bytes == 0:
         raise LengthwiseError("--kv-bytes 0 holds nothing; give 64MB or more")
     read_lines(source)
-    check_outputs([Output("OUT", out, OUTPUT)], [source, choice.model], force or _empty(out))
+    inputs = [source, choice.model, *files_of([recipe])]
+    check_outputs([Output("OUT", out, OUTPUT)], inputs, force or _empty(out))
     runner = _replicated(choice, replicas or 2) if engine == "ray" else None
     if choice.model is None:
         names = (*names, EMBEDDED)

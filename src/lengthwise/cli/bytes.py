@@ -40,8 +40,9 @@ if TYPE_CHECKING:
               help="bytes that are shown")  # fmt: skip
 @click.option("--max-new-bytes", default=0, show_default=True, type=WHOLE,
               help="written behind the prompt; 0 writes none")  # fmt: skip
-@click.option("--temperature", default=0.0, show_default=True, type=Real(0), help="0 is greedy")
-@click.option("--seed", default=0, show_default=True, type=SEED, help="of what is drawn")
+@click.option("--temperature", type=Real(0),
+              help="of what is written (default: 0, which is greedy)")  # fmt: skip
+@click.option("--seed", type=SEED, help="of what is drawn (default: 0)")
 @click.option("--chunk", type=COUNT, help="tokens of a prefill forward")
 @click.option("-r", "--recipe", default="full", show_default=True,
               help="under which every model reads; see `lengthwise methods`")  # fmt: skip
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 @model_options
 def bytes_(
     prompt: str, others: tuple[str, ...], shares: tuple[float, ...], suffix: str | None,
-    order: str, context: str | None, count: int, max_new_bytes: int, temperature: float, seed: int,
-    chunk: int | None, recipe: str, as_json: bool, choice: ModelChoice,
+    order: str, context: str | None, count: int, max_new_bytes: int, temperature: float | None,
+    seed: int | None, chunk: int | None, recipe: str, as_json: bool, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Print the likeliest next bytes behind PROMPT, which may end within a token.
 
@@ -65,6 +66,9 @@ def bytes_(
     check_texts("--suffix", [suffix] if suffix else [])
     check_texts("--context", [context] if context else [])
     _check(choice, others, shares)
+    for option, value in (("--temperature", temperature), ("--seed", seed)):
+        if value is not None and not max_new_bytes:
+            raise LengthwiseError(f"{option} is of what is written: give --max-new-bytes too")
     readers: list[ByteReader] = []
     for name in [choice.model, *others]:
         model = replace(choice, model=name).open()
@@ -74,7 +78,7 @@ def bytes_(
     law = reader.law()
     written = None
     if max_new_bytes:
-        written = reader.generate(max_new_bytes, temperature=temperature, seed=seed)
+        written = reader.generate(max_new_bytes, temperature=temperature or 0.0, seed=seed or 0)
     if as_json:
         click.echo(json.dumps(_row(law, count, written), ensure_ascii=False))
         return

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from lengthwise._utils.outputs import HEAD, Output, check_outputs
-from lengthwise.cli.arguments import COUNT, Place, Real, force_option
+from lengthwise.cli.arguments import COUNT, WHOLE, Place, Real, force_option
 from lengthwise.cli.bars import Bar
 from lengthwise.cli.calibrators import CALIBRATORS, Asked, Calibrator
 from lengthwise.cli.main import ModelChoice, model_options
@@ -41,6 +41,8 @@ TRIED_TEXTS, TRIED = 4, 32
               help="sets that are tried, for layers")  # fmt: skip
 @click.option("--codes", default=4096, show_default=True, type=COUNT,
               help="codes of each key head, for a2ats")  # fmt: skip
+@click.option("--position", default=2048, show_default=True, type=WHOLE,
+              help="at which a2ats scores queries")  # fmt: skip
 @click.option("--large", help="r2r's larger model: folder, GGUF file or hub name")
 @click.option("--width", default=128, show_default=True, type=COUNT,
               help="of r2r's router; the paper's is 1024")  # fmt: skip
@@ -50,8 +52,8 @@ TRIED_TEXTS, TRIED = 4, 32
 @model_options
 def calibrate(
     kind: str, draft: str, temperature: float, out: Path | None, force: bool, skip: float,
-    trials: int, codes: int, large: str | None, width: int, blocks: int, text: str | None,
-    choice: ModelChoice,
+    trials: int, codes: int, position: int, large: str | None, width: int, blocks: int,
+    text: str | None, choice: ModelChoice,
 ) -> None:  # fmt: skip
     """Measure KIND on a model, once. layers: which of its layers guesses can do without, printed
     as layers(skip=...). razor, duo: its retrieval heads, kept in the cache; those of duo and lserve
@@ -74,8 +76,8 @@ def calibrate(
     loaded = choice.open()
     with Bar() as bar:
         asked = Asked(
-            draft, temperature, out, force, skip, trials, codes, large or "", width, blocks,
-            text or "",
+            draft, temperature, out, force, skip, trials, codes, position, large or "", width,
+            blocks, text or "",
         )  # fmt: skip
         found.run(loaded, asked, bar)
 
@@ -209,12 +211,11 @@ def _tidal(loaded: Model, bar: Bar) -> None:
         click.echo(f"  {layer:3}  {recall[at][at + 1]:.3f}  {'-' if best is None else best:>3}")
 
 
-def _a2ats(loaded: Model, codes: int, bar: Bar) -> None:
-    from lengthwise.methods.selection.a2ats import A2ATS as Method
+def _a2ats(loaded: Model, codes: int, position: int, bar: Bar) -> None:
     from lengthwise.methods.selection.codebooks import calibrate_codebooks
 
     bar.stage("clustering keys", len(loaded.adapted.layers), "layers")
-    path = calibrate_codebooks(loaded.adapted, codes, Method.position, bar.reached)
+    path = calibrate_codebooks(loaded.adapted, codes, position, bar.reached)
     click.echo(f"codebooks of {codes:,} codes a key head: {path.stat().st_size:,} bytes")
 
 
@@ -307,7 +308,9 @@ R2R = Calibrator(
     "r2r", _r2r, options=("large", "width", "blocks", "text", "out", "force"), writes="token router"
 )
 A2ATS = Calibrator(
-    "a2ats", lambda model, asked, bar: _a2ats(model, asked.codes, bar), options=("codes",)
+    "a2ats",
+    lambda model, asked, bar: _a2ats(model, asked.codes, asked.position, bar),
+    options=("codes", "position"),
 )
 TIDAL = Calibrator("tidal", lambda model, asked, bar: _tidal(model, bar))
 

@@ -25,6 +25,7 @@ class Asked:
     skip: float = 0.2
     trials: int = 100
     codes: int = 4096
+    position: int = 2048
     large: str = ""
     width: int = 128
     blocks: int = 2

@@ -89,15 +89,17 @@ def train(
     kill -9, the same command goes on. Ask with `lengthwise run -q QUESTION --session OUT`.
     """
     from lengthwise.recipes import parse
+    from lengthwise.recipes.files import files_of
     from lengthwise.training.cartridge import train as run_training
 
     parse(recipe)
     asked, settings = _asked(numbers)
     work = work or out.with_name(f"{out.name}.run")
-    check_outputs([Output("--out", out, SESSION)], [*sources, choice.model], force)
-    check_folder("--work", work, [*sources, choice.model])
+    inputs = [*sources, choice.model, *files_of([recipe])]
+    check_outputs([Output("--out", out, SESSION)], inputs, force)
+    check_folder("--work", work, inputs)
     if study is not None:
-        check_folder("--study", study, [*sources, choice.model], within=work)
+        check_folder("--study", study, inputs, within=work)
     document = given_document(sources)
     if document is None:
         raise DocumentError("there is no corpus: name a file or a folder, or pipe one in")

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
 from lengthwise.cli.arguments import COUNT, Place, Real, Whole
+from lengthwise.documents.encodings import decode
 from lengthwise.errors import LengthwiseError
 from lengthwise.training.flexsp import best_static, plan as find_plan
 from lengthwise.training.flexsp_costs import CONTEXT, Costs, gpt_on_a100, read_costs
@@ -25,14 +26,15 @@ MOST_DEVICES = 1 << 16
 
 
 @click.command()
-@click.argument("lengths", type=click.File("r"))
+@click.argument("lengths", type=click.File("rb"))
 @click.option(
     "--devices", required=True, type=Whole(1, MOST_DEVICES), help="devices to form groups of"
 )
 @click.option("--costs", type=Place(exists=True, dir_okay=False),
               help="a cost table in JSON, measured on your machines")  # fmt: skip
-@click.option("--gpt", default="7b", show_default=True,
-              help="without --costs: the paper's GPT on A100, 7b, 13b or 30b")  # fmt: skip
+@click.option(
+    "--gpt", help="without --costs: the paper's GPT on A100, 7b, 13b or 30b (default: 7b)"
+)
 @click.option("--context", type=COUNT,
               help="without --costs: tokens that the paper's GPT has positions for "
                    "(default: 192,000, or the longest sequence)")  # fmt: skip
@@ -53,7 +55,7 @@ MOST_DEVICES = 1 << 16
               type=Real(0, min_open=True), help="seconds for each program")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print one JSON line instead")
 def plan(
-    lengths: TextIO, devices: int, costs: Path | None, gpt: str, context: int | None,
+    lengths: BinaryIO, devices: int, costs: Path | None, gpt: str | None, context: int | None,
     forgetting: int | None, memory_gib: float | None, sizes: str | None, buckets: int, tries: int,
     time_limit: float, as_json: bool,
 ) -> None:  # fmt: skip
@@ -63,7 +65,7 @@ def plan(
     LENGTHS holds numbers of tokens, or JSON lines with tokens, bytes and words: then it also says
     bytes and words a second, which compare where tokenizers differ.
     """
-    read = _lengths(_text(lengths))
+    read = _lengths(decode(lengths.read(), "LENGTHS"))
     batch = read.tokens
     allowed = _numbers("--sizes", sizes.split(",")) if sizes else None
     table = _table(costs, gpt, devices, context, forgetting, batch)
@@ -97,8 +99,8 @@ def plan(
 
 
 def _table(
-    path: Path | None, gpt: str, devices: int, context: int | None, forgetting: int | None,
-    batch: list[int],
+    path: Path | None, gpt: str | None, devices: int, context: int | None,
+    forgetting: int | None, batch: list[int],
 ) -> Costs:  # fmt: skip
     """The user's table, or the paper's for this batch."""
     if path is None:
@@ -106,8 +108,8 @@ def _table(
         if context is not None and context < longest:
             raise LengthwiseError(f"--context {context} is less than a sequence of {longest:,}")
         reach = max(CONTEXT, longest) if context is None else context
-        return gpt_on_a100(gpt, devices, context=reach, forgetting=forgetting)
-    for name, value in (("--context", context), ("--forgetting", forgetting)):
+        return gpt_on_a100(gpt or "7b", devices, context=reach, forgetting=forgetting)
+    for name, value in (("--gpt", gpt), ("--context", context), ("--forgetting", forgetting)):
         if value is not None:
             raise LengthwiseError(f"{name} is of the paper's GPT: it has no effect with --costs")
     return read_costs(path)
@@ -151,13 +153,6 @@ def _lengths(text: str) -> _Lengths:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _text(file: TextIO) -> str:
-    try:
-        return file.read()
-    except UnicodeDecodeError as error:
-        raise LengthwiseError(f"LENGTHS: not UTF-8 text at byte {error.start}") from None
 
 
 def _describe(micro: MicroBatch) -> str:

@@ -51,7 +51,7 @@ def ask_remote(
     if as_json:
         click.echo(json.dumps(_fields(model, recipe, found), ensure_ascii=False))
         return
-    _say(found)
+    _say(model, found)
     if sources:
         for block in shown(found.sources):
             click.echo(f"\n{block}")
@@ -87,7 +87,8 @@ def _fields(model: RemoteModel, recipe: Recipe, found: Generation) -> dict[str, 
     }  # fmt: skip
 
 
-def _say(found: Generation) -> None:
+def _say(model: RemoteModel, found: Generation) -> None:
+    """The costs, and notes that were not said when the model was opened."""
     metrics = found.metrics
     click.echo()
     click.echo(
@@ -95,6 +96,9 @@ def _say(found: Generation) -> None:
         f"{metrics.tokens_per_s:.1f} tokens/s, ended by {metrics.finish_reason}",
         err=True,
     )
+    for note in metrics.notes:
+        if note not in model.notes:
+            click.echo(note, err=True)
 
 
 __all__ = ["ask_remote", "refuse_local"]

@@ -21,6 +21,7 @@ from lengthwise.cli.documents import given_document, given_documents, refuse_nam
 from lengthwise.cli.main import ModelChoice, model_options
 from lengthwise.cli.remote import ask_remote, refuse_local
 from lengthwise.cli.sources import shown
+from lengthwise.documents.encodings import decode
 from lengthwise.errors import DocumentError, LengthwiseError
 from lengthwise.tokenization.detokenise import UNFINISHED, whole_characters
 
@@ -231,7 +232,7 @@ def _given(
             "standard input cannot be both the document and the prompt; give the prompt as an "
             "argument"
         )
-    text = prompt if prompt is not None else sys.stdin.read()
+    text = prompt if prompt is not None else _piped_prompt()
     check_text("the prompt", text)
     if not text.strip():
         raise LengthwiseError("the prompt is empty; give it as an argument or on standard input")
@@ -245,6 +246,13 @@ def _given(
             "--max-new-tokens"
         )
     return text, document
+
+
+def _piped_prompt() -> str:
+    try:
+        return decode(sys.stdin.buffer.read(), "standard input")
+    except DocumentError as error:
+        raise DocumentError(f"{error} (beside a PROMPT it would be the document)") from error
 
 
 class Reading(Bar):

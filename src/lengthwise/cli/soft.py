@@ -124,9 +124,11 @@ def read(
     """
     from lengthwise.api.soft_context import open_encoder
     from lengthwise.recipes import parse
+    from lengthwise.recipes.files import files_of
 
     parsed = parse(recipe)
-    check_outputs([Output("--save", save, SESSION)], [*sources, encoder, choice.model], force)
+    inputs = [*sources, encoder, choice.model, *files_of([recipe])]
+    check_outputs([Output("--save", save, SESSION)], inputs, force)
     if not encoder.is_file():
         raise LengthwiseError(f"{encoder}: there is no such file")
     document = given_document(sources)

@@ -26,6 +26,8 @@ from lengthwise.errors import LengthwiseError
 if TYPE_CHECKING:
     from lengthwise.api.writing import LongText
 
+PART_WORDS = 400
+
 
 @click.command()
 @click.argument("instruction", required=False)
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 @click.option("--plan", "plan_file", type=Place(), metavar="FILE",
               help="a plan of your own: 'Part 1 - Main point: where to begin - Words: 400', a line "
               "a part (default: the model is asked)")  # fmt: skip
-@click.option("--part-words", type=Whole(200, 1000), default=400, show_default=True,
-              help="words of a part that the model is asked to plan")  # fmt: skip
+@click.option("--part-words", type=Whole(200, 1000),
+              help="words of a part that the model is asked to plan "
+              f"(default: {PART_WORDS})")  # fmt: skip
 @click.option("--repeats", type=WHOLE, default=1, show_default=True,
               help="most times that one sentence may be said (0: any number)")  # fmt: skip
 @click.option("--remembered", type=WHOLE,
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
 @model_options
 def write(
     instruction: str | None, words: int, out: Path | None, force: bool, recipe: str,
-    plan_file: Path | None, part_words: int, repeats: int, remembered: int | None,
+    plan_file: Path | None, part_words: int | None, repeats: int, remembered: int | None,
     temperature: float, top_p: float, repetition_penalty: float | None, seed: int, as_json: bool,
     choice: ModelChoice,
 ) -> None:  # fmt: skip
@@ -76,6 +79,12 @@ def write(
     require_writing(parsed)
     asked = _instruction(instruction)
     plan = None if plan_file is None else _plan(plan_file)
+    if plan is not None and part_words is not None:
+        raise LengthwiseError(
+            "--part-words is of a plan that the model is asked for, and --plan gives one: leave "
+            "one of them out"
+        )
+    part_words = part_words or PART_WORDS
     how = AgentWrite(part_words, repeats=repeats, remembered=remembered)
     penalty = writing.penalty_of(repetition_penalty, not choice.is_remote)
     sampling = Sampling(temperature, 0, top_p, 0.0, penalty, seed)
@@ -106,7 +115,9 @@ def _say(piece: str) -> None:
 
 
 def _instruction(given: str | None) -> str:
-    text = given if given is not None else sys.stdin.read()
+    from lengthwise.documents.encodings import decode
+
+    text = given if given is not None else decode(sys.stdin.buffer.read(), "standard input")
     check_text("the instruction", text)
     if not text.strip():
         raise LengthwiseError(

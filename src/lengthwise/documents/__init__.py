@@ -3,7 +3,7 @@
     folders.read            one Document of a path, of several, of a folder
       files.read_document   one file; None is Python's own language reference
         formats.sniff       which kind of file it is, by its first bytes
-        formats.text_of     PDF, Word, HTML (html_text.text_of_html), plain text
+        formats.text_of     PDF, Word (word_text), HTML (html_text), plain text
           encodings.decode  bytes to text, without a guess
     prompt_files.read_prompts   a user's own prompts, one JSON object a line
     json_lines.json_lines       published cases, which `tasks/` reads

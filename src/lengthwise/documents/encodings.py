@@ -96,7 +96,7 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
         ) from error
     if "\0" in text:
         raise DocumentError(f"{name} is a binary file: it has zero bytes; {WANTED}")
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def declared(encoding: str | None) -> str | None:

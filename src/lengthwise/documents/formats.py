@@ -11,12 +11,16 @@ import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lengthwise._utils.messages import first_line
+from lengthwise._utils.saying import say_once
 from lengthwise.documents.document import DocumentKind
 from lengthwise.documents.encodings import WANTED, declared, decode
 from lengthwise.errors import DocumentError
+
+if TYPE_CHECKING:
+    from pypdf import PageObject
 
 KIND_BY_SUFFIX: dict[str, DocumentKind] = {
     ".txt": "text",
@@ -88,7 +92,8 @@ def _pdf(data: bytes, name: str) -> str:
         with _silent("pypdf"):
             reader = PdfReader(io.BytesIO(data))
             locked = reader.is_encrypted and not reader.decrypt("")
-            pages = [] if locked else [page.extract_text() for page in reader.pages]
+            pages = [] if locked else list(reader.pages)
+            texts = [page.extract_text().strip() for page in pages]
     except DependencyError as error:
         raise DocumentError(
             f"{name} is encrypted, and reading it needs cryptography: pip install cryptography"
@@ -99,44 +104,44 @@ def _pdf(data: bytes, name: str) -> str:
         raise DocumentError(f"{name} is not a readable PDF: {reason}") from error
     if locked:
         raise DocumentError(f"{name} is encrypted and needs a password: save a copy without one")
-    text = "\n\n".join(page.strip() for page in pages)
-    if not text.strip():
+    if not any(texts):
         raise DocumentError(
             f"{name} has no text in its {len(pages)} pages (a scan?): run OCR on it first"
         )
-    return text + "\n"
+    scans = [n for n, text in enumerate(texts, 1) if not text and _pictured(pages[n - 1])]
+    if scans:
+        say_once(
+            f"{name} has pictures and no text on {len(scans)} of its {len(pages)} pages (scans?), "
+            f"the first is page {scans[0]}: run OCR on it to have them read"
+        )
+    return "\n\n".join(texts) + "\n"
+
+
+def _pictured(page: PageObject) -> bool:
+    """Whether a page holds a picture, or what cannot be looked at."""
+    try:
+        with _silent("pypdf"):
+            return len(page.images) > 0
+    except Exception:  # As above; and pictures within the text of a page need a library of theirs.
+        return True
 
 
 def _docx(data: bytes, name: str) -> str:
-    """Paragraphs and tables in their order, the cells of a row separated by tabs."""
-    from docx import Document
-    from docx.table import Table
+    from lengthwise.documents.word_text import text_of_word
 
     if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise DocumentError(f"{name} is {_OTHERS[data[:4]]}")
     if not _holds(data, "word/document.xml"):
         raise DocumentError(f"{name} is no .docx: it does not hold word/document.xml; {WANTED}")
     try:
-        blocks = [
-            "\n".join("\t".join(_cells(row)) for row in block.rows)
-            if isinstance(block, Table)
-            else block.text
-            for block in Document(io.BytesIO(data)).iter_inner_content()
-        ]
+        text = text_of_word(data)
     # As with a PDF: damage comes up as whatever the parser met.
     except Exception as error:
         reason = first_line(error)
         raise DocumentError(f"{name} is not a readable .docx: {reason}") from error
-    text = "\n".join(blocks).strip("\n")
     if not text.strip():
-        raise DocumentError(f"{name} has no text in its {len(blocks)} paragraphs and tables")
+        raise DocumentError(f"{name} has no text in its paragraphs and tables")
     return text + "\n"
-
-
-def _cells(row: Any) -> list[str]:
-    """The text of a row's cells; a merged one, which stands in several columns, once."""
-    cells = {id(cell._tc): " ".join(cell.text.split()) for cell in row.cells}
-    return list(cells.values())
 
 
 def _html(data: bytes, name: str, encoding: str | None) -> str:

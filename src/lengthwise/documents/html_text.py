@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 from bs4 import BeautifulSoup
-from bs4.element import NavigableString
+from bs4.element import NavigableString, Tag
 
-_DROPPED = ("script", "style", "nav", "noscript", "template", "svg", "head")
+# Of a head the title: the rest has no text, and one that is not closed has the page in it.
+_DROPPED = ("script", "style", "nav", "noscript", "template", "svg", "title")
+# Stands for a `pre` while blanks are cut: `decode` lets none through.
+_KEPT = "\0"
 _BLOCKS = [
     # fmt: off
     "address",
@@ -63,7 +66,19 @@ def text_of_html(markup: str) -> str:
     for element in soup.find_all(_BLOCKS):
         element.insert_before("\n")
         element.insert_after("\n")
-    # Collapsed text starts with one space at most, so a deeper indent was written inside a `pre`.
-    lines = (line.rstrip() for line in soup.get_text().split("\n"))
-    text = "\n".join(line if line[:2] == "  " else line.strip() for line in lines)
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+    outer = [pre for pre in soup.find_all("pre") if pre.find_parent("pre") is None]
+    kept = filter(None, [_take_out(pre) for pre in outer])
+    text = "\n".join(line.strip() for line in soup.get_text().split("\n"))
+    text = re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+    return re.sub(_KEPT, lambda _: next(kept), text)
+
+
+def _take_out(pre: Tag) -> str:
+    """The text of a `pre`, for which _KEPT stands from now on; "" of a blank one, which goes. A
+    line end behind its first tag and before its last is none of the text."""
+    text = pre.get_text().removeprefix("\n").removesuffix("\n")
+    if not text.strip():
+        pre.decompose()
+        return ""
+    pre.replace_with(_KEPT)
+    return text

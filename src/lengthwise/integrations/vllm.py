@@ -38,6 +38,8 @@ from lengthwise.recipes import recipe_of
 KEY, OPTIONS = "lengthwise", {"least", "recipe"}
 # A guess that comes true less often than this is not proposed (as vLLM's suffix decoding has it).
 LEAST = 0.1
+# Last tokens of two texts of one length that are compared before all of them are.
+LAST = 16
 
 Ids = NDArray[np.int32]
 
@@ -46,18 +48,34 @@ Ids = NDArray[np.int32]
 class Row:
     """One request: its tokens, who guesses for it, and what was guessed last.
 
+    text: its tokens, with room behind them once it grows. ids: the same, as drafters read them.
     tree: all that was guessed behind the last token. draft: what of it was proposed.
     """
 
-    ids: list[int]
+    text: Ids
     drafters: list[Drafter]
     acceptance: Acceptance
+    ids: list[int] = field(init=False)
     tree: Tree | None = None
     draft: list[int] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.ids = self.text.tolist()
+
     def holds(self, tokens: Ids) -> bool:
         """Whether its text is `tokens`, all of them."""
-        return len(self.ids) == len(tokens) and np.array_equal(self.ids, tokens)
+        if len(self.ids) != len(tokens):
+            return False
+        text = self.text[: len(tokens)]
+        return np.array_equal(text[-LAST:], tokens[-LAST:]) and np.array_equal(text, tokens)
+
+    def extend(self, tokens: Ids) -> None:
+        """Adds tokens to its text."""
+        before, count = len(self.ids), len(self.ids) + len(tokens)
+        if count > len(self.text):
+            self.text = np.concatenate((self.text[:before], np.empty(count, np.int32)))
+        self.text[before:count] = tokens
+        self.ids.extend(tokens.tolist())
 
 
 class Proposer:
@@ -150,11 +168,11 @@ class Proposer:
         row = next((row for row in unclaimed if row.holds(before)), None)
         if row is None:
             drafters = [make() for _, make in self._makers]
-            row = Row(before.tolist(), drafters, Acceptance(self._population))
+            row = Row(before.copy(), drafters, Acceptance(self._population))
         else:
             # Another row may hold the same text, and is as good.
             del unclaimed[next(n for n, each in enumerate(unclaimed) if each is row)]
-        row.ids.extend(tokens[len(before) :].tolist())
+        row.extend(tokens[len(before) :])
         return row
 
     def _learn(self, rows: Seq[Row | None], said: Seq[Seq[int]]) -> None:

@@ -19,6 +19,8 @@ from lengthwise.models.quantised import is_linear, matrix
 
 # Files that weights are in; transformers reads the first kind that is there.
 WEIGHTS = ("*.safetensors", "*.bin")
+SPREAD = "device_map='auto' puts the rest on other devices, in CPU memory and on disk"
+PARTLY = "a folder of safetensors takes less here, with weights='int4' or device_map='auto'"
 Place = torch.device | str
 
 
@@ -43,18 +45,48 @@ def require_fits(name: str, local: bool, dtype: torch.dtype, place: Placing) -> 
         if free is None or size <= free:
             continue
         what = "its weights take" if place.map is None else f"what goes to {where} takes"
-        kind = str(dtype).removeprefix("torch.") if place.weights is None else place.weights
+        kind = _named(dtype) if place.weights is None else place.weights
         how = "as they are" if small else f"in {kind}"
         remedy = "put fewer layers there, or give device_map='auto'"
         if place.map is None:
-            smaller = None if small else _smaller(name, local, dtype, place, free)
-            remedy = smaller or (
-                "device_map='auto' puts the rest on other devices, in CPU memory and on disk"
-            )
-        raise ModelError(
-            f"{name}: {what} {size / 1e9:.1f} GB {how}, and {free / 1e9:.1f} GB are free on "
-            f"{where}: {(size - free) / 1e9:.1f} GB are missing; {remedy}"
-        )
+            remedy = (None if small else _smaller(name, local, dtype, place, free)) or SPREAD
+        raise _too_large(f"{name}: {what}", size, how, free, where, remedy)
+
+
+def require_unpacked_fits(path: Path, numbers: int, dtype: torch.dtype, place: Placing) -> None:
+    """Raises ModelError for a GGUF file that is larger, unpacked, than the memory that is free.
+
+    It is unpacked in CPU memory wherever it goes from there, and in however few bits.
+
+    Args:
+        path: the file.
+        numbers: weights in it.
+        dtype: that they are unpacked to.
+        place: where they go.
+    """
+    size, cpu = numbers * dtype.itemsize, torch.device("cpu")
+    # What a map or fewer bits put on a device is known behind the unpacking.
+    whole = place.map is None and place.weights is None
+    for where in dict.fromkeys((cpu, place.device) if whole else (cpu,)):
+        free = free_on(where)
+        if free is None or size <= free:
+            continue
+        remedy = PARTLY if where == cpu else SPREAD
+        if dtype.itemsize > 2 and (half := 2 * numbers) <= free:
+            remedy = f"dtype='bfloat16' takes {half / 1e9:.1f} GB, which fits"
+        how = f"unpacked to {_named(dtype)}"
+        raise _too_large(f"{path}: its weights take", size, how, free, where, remedy)
+
+
+def _too_large(what: str, size: int, how: str, free: int, where: Place, remedy: str) -> ModelError:
+    return ModelError(
+        f"{what} {size / 1e9:.1f} GB {how}, and {free / 1e9:.1f} GB are free on {where}: "
+        f"{(size - free) / 1e9:.1f} GB are missing; {remedy}"
+    )
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _smaller(name: str, local: bool, dtype: torch.dtype, place: Placing, free: int) -> str | None:
@@ -165,4 +197,6 @@ def hollow(name: str, local: bool) -> Any:
         return None
 
 
-__all__ = ["free_on", "hollow", "is_quantised", "require_fits", "weight_bytes"]
+__all__ = [
+    "free_on", "hollow", "is_quantised", "require_fits", "require_unpacked_fits", "weight_bytes"
+]  # fmt: skip

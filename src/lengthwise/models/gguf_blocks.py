@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lengthwise.models.low_bit import LowBit, from_int4, low_bit
-from lengthwise.models.quantised import is_linear, matrix
+from lengthwise.models.quantised import Held, matrix
 
 Blocks = npt.NDArray[np.uint8]
 # Whole numbers `[rows, in]`, and of each 32 of them the scale and the zero, float32.
@@ -52,10 +52,10 @@ def _q4_k(blocks: Blocks) -> Parts:
 READERS: Mapping[str, Callable[[Blocks], Parts]] = {"Q4_0": _q4_0, "Q4_1": _q4_1, "Q4_K": _q4_k}
 
 
-def low_bit_of(
-    model: PreTrainedModel, path: Path, device: torch.device | None = None
-) -> dict[str, LowBit]:
+def low_bit_of(model: PreTrainedModel, path: Path, device: torch.device | None = None) -> Held:
     """The linear layers of a model that a GGUF file gave, in the bits that the file holds them in.
+
+    Each is made when it is asked for, so that it may take the place of the wide one.
 
     Args:
         model: as transformers unpacked it, on the CPU; its weights say what order the rows have.
@@ -63,28 +63,32 @@ def low_bit_of(
         device: where the weights are to be; None is the CPU.
 
     Returns:
-        Weights by the name of the layer. A layer is left out where the file holds it wide, or where
-        what it holds is not what the model has.
+        The weight of a linear layer by its name; None where the file holds it wide, or where what
+        it holds is not what the model has.
     """
     reader = gguf.GGUFReader(path)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     names = _names(reader, model)
-    found: dict[str, LowBit] = {}
-    for name, layer in model.named_modules():
+
+    def held(name: str) -> LowBit | None:
         tensor = tensors.get(names(name) or "")
-        if not is_linear(layer) or tensor is None:
-            continue
-        wide, kind = matrix(layer), tensor.tensor_type.name
-        if kind not in READERS:
-            if kind not in ("F32", "F16", "BF16"):
-                found[name] = low_bit(wide.to(device), "int8")
-            continue
-        rows = tensor.data.reshape(len(wide), -1, _block_bytes(tensor))
-        whole, scales, zeros = (part.flatten(1) for part in READERS[kind](rows))
-        if whole.shape == wide.shape and (order := _order(whole, scales, zeros, wide)) is not None:
-            scales, zeros = (part[order].to(device, wide.dtype) for part in (scales, zeros))
-            found[name] = from_int4(whole[order].to(device), scales, zeros)
-    return found
+        return None if tensor is None else _held(tensor, matrix(model.get_submodule(name)), device)
+
+    return held
+
+
+def _held(tensor: gguf.ReaderTensor, wide: Tensor, device: torch.device | None) -> LowBit | None:
+    """What a file holds of a layer's weight; None as above."""
+    kind = tensor.tensor_type.name
+    if kind not in READERS:
+        small = kind not in ("F32", "F16", "BF16")
+        return low_bit(wide.to(device), "int8") if small else None
+    rows = tensor.data.reshape(len(wide), -1, _block_bytes(tensor))
+    whole, scales, zeros = (part.flatten(1) for part in READERS[kind](rows))
+    if whole.shape != wide.shape or (order := _order(whole, scales, zeros, wide)) is None:
+        return None
+    scales, zeros = (part[order].to(device, wide.dtype) for part in (scales, zeros))
+    return from_int4(whole[order].to(device), scales, zeros)
 
 
 def _names(reader: gguf.GGUFReader, model: PreTrainedModel) -> Callable[[str], str | None]:

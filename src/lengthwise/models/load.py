@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -39,11 +39,10 @@ from lengthwise.models.adapters import base_of, is_adapter, with_adapter
 from lengthwise.models.fits import hollow, require_fits
 from lengthwise.models.gguf_blocks import low_bit_of
 from lengthwise.models.gguf_files import load_gguf
-from lengthwise.models.low_bit import LowBit
 from lengthwise.models.obstacles import device_of
 from lengthwise.models.placing import DeviceMap, MaxMemory, Placing, find_device, placing
 from lengthwise.models.prequantised import method_of, require_library
-from lengthwise.models.quantised import format_of, quantise
+from lengthwise.models.quantised import Held, format_of, quantise
 
 DTYPES = {
     "bf16": torch.bfloat16,
@@ -111,10 +110,10 @@ def load_pretrained(
     return model, tokenizer, Provenance(name, model.dtype, where, source, length, held)
 
 
-def _put(model: PreTrainedModel, place: Placing, held: Mapping[str, LowBit] | None = None) -> None:
+def _put(model: PreTrainedModel, place: Placing, held: Held | None = None) -> None:
     """Puts a model that lies in CPU memory where it goes, in the bits it is to have there.
 
-    held: weights of layers by their names, where they are known in fewer bits already.
+    held: what is known in fewer bits already.
     """
     if place.weights is not None:
         quantise(model, place.weights, place.device, held)
@@ -171,7 +170,7 @@ def _load_named(
         return *_load_folder(str(path), path, dtype, place), "local folder"
     if path.is_file():
         if path.suffix.lower() == ".gguf":
-            model, tokenizer = load_gguf(path, dtype)
+            model, tokenizer = load_gguf(path, dtype, place)
             own = low_bit_of(model, path, place.device) if place.weights == "int4" else None
             _put(model, place, own)
             return model, tokenizer, "GGUF file"

@@ -14,6 +14,7 @@ from accelerate.utils import get_balanced_memory, get_max_memory
 from torch import nn
 from transformers import PreTrainedModel
 
+from lengthwise._utils.devices import fastest_device
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
 from lengthwise.models.quantised import require_format
@@ -130,9 +131,7 @@ def _take_apart(
 def find_device(device: str | int | torch.device | None = None) -> torch.device:
     """`device` if this machine has it; for None its accelerator, or else the CPU."""
     if device is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return fastest_device()
     try:
         place = torch.device(device)
         if place.type == "meta" or (place.type == "cpu" and place.index):
@@ -186,8 +185,13 @@ def placing(
             'by the names of modules, such as {"model.embed_tokens": 0, "model.layers.0": "cpu"}'
         )
     places = {name: _place(name, value) for name, value in device_map.items()}
+    if most is not None:
+        raise ModelError(
+            "max_memory is of use with a strategy alone, and this device_map says where each part "
+            f"goes; leave it out, or give device_map={STRATEGIES[0]!r}"
+        )
     running = [value for value in places.values() if isinstance(value, torch.device)]
-    return Placing(running[0] if running else torch.device("cpu"), places, most, folder)
+    return Placing(running[0] if running else torch.device("cpu"), places, None, folder)
 
 
 def _place(name: Any, value: Any) -> torch.device | str:

@@ -30,6 +30,8 @@ MANY = 32
 FEWEST = 64
 # Larger weights are timed by a part of their outputs.
 TIMED = 1 << 24
+# The weight of a layer, by its name, where it is known in fewer bits already; else None.
+Held = Callable[[str], LowBit | None]
 
 
 class LowBitLinear(nn.Module):
@@ -121,7 +123,7 @@ def require_format(weights: str | None) -> None:
 @torch.no_grad()
 def quantise(
     model: PreTrainedModel, weights: str, device: torch.device | None = None,
-    held: Mapping[str, LowBit] | None = None,
+    held: Held | None = None,
 ) -> None:  # fmt: skip
     """Holds the weights of a model's linear layers in 8 or 4 bits from now on.
 
@@ -133,7 +135,7 @@ def quantise(
         weights: of `low_bit.FORMATS`.
         device: where these layers are to be; None leaves them where they are. How int4 is packed
             hangs on it.
-        held: weights of layers by their names, where they are known in fewer bits already.
+        held: what is known in fewer bits already; each is asked for when it is that layer's turn.
 
     Raises:
         LengthwiseError: for a format that there is not.
@@ -153,7 +155,8 @@ def quantise(
     for name in names:
         layer = model.get_submodule(name)
         small = "int8" if layer is head else weights
-        weight = (held or {}).get(name) or low_bit(matrix(layer).to(device), small)
+        known = None if held is None else held(name)
+        weight = known or low_bit(matrix(layer).to(device), small)
         model.set_submodule(name, LowBitLinear(weight, _bias(layer)))
     model.config.tie_word_embeddings = False
     _say_what_differs(model, weights)
@@ -276,6 +279,6 @@ def _ways(
 
 
 __all__ = [
-    "LowBitLinear", "format_of", "is_linear", "low_bit_layers", "matrix", "multiplication",
+    "Held", "LowBitLinear", "format_of", "is_linear", "low_bit_layers", "matrix", "multiplication",
     "numbers", "quantise", "require_format", "time_rows", "timed_layers", "transposed",
 ]  # fmt: skip
