@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from random import Random
 
 import pytest
+from hypothesis import given, strategies as st
 from torch import Tensor, zeros
 
 from lengthwise.errors import Refused
 from lengthwise.methods.budget import Budget
 from lengthwise.methods.prompts import (
     GAP,
+    ROUNDS,
     AttentionModel,
     LogitModel,
     Passage,
@@ -134,6 +137,63 @@ def test_within_counts_what_stands_between_passages(budget: int) -> None:
     ranked = [Passage(sign, 0, 3 * n, 3 * n + 1) for n, sign in enumerate("abcdef")]
     found = within(model, ranked, budget)
     assert 1 <= model.count(joined(found)) <= budget
+
+
+class Counting(Toy):
+    """Remembers what it counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[str] = []
+
+    def count(self, text: str) -> int:
+        self.counted.append(text)
+        return super().count(text)
+
+
+def within_slowly(model: Toy, ranked: list[Passage], budget: int) -> tuple[Passage, ...]:
+    """Every passage counted whenever it is looked at."""
+    sizes: dict[int, int] = {}
+    left = budget
+    for _ in range(ROUNDS):
+        before = len(sizes)
+        for rank, each in enumerate(ranked):
+            if left > 0 and rank not in sizes and model.count(each.text) <= left:
+                sizes[rank] = model.count(each.text)
+                left -= sizes[rank]
+        if len(sizes) == before:
+            break
+        left = budget - model.count(joined(in_order([ranked[n] for n in sorted(sizes)])))
+    kept = sorted(sizes)
+    while len(kept) > 1 and left < 0:
+        while left < 0 and len(kept) > 1:
+            left += max(1, sizes[kept.pop()])
+        left = budget - model.count(joined(in_order([ranked[n] for n in kept])))
+    return in_order([ranked[n] for n in kept]) or (cut(model, ranked[0], budget),)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 60), st.booleans(),
+       st.randoms(use_true_random=False))  # fmt: skip
+def test_within_counts_each_passage_once_and_chooses_as_ever(
+    sizes: list[int], budget: int, wide: bool, draw: Random
+) -> None:
+    # Pieces of one text without spaces: side by side they are fewer words than one by one.
+    places = [sum(sizes[:n]) for n in range(len(sizes))]
+    text = "".join(draw.choice("ab é") for _ in range(sum(sizes)))
+    ranked = [Passage(text[at : at + size], 0, at, at + size)
+              for at, size in zip(places, sizes, strict=True)]  # fmt: skip
+    draw.shuffle(ranked)
+    assert within(Toy(wide), ranked, budget) == within_slowly(Toy(wide), ranked, budget)
+
+
+def test_passages_that_are_left_out_are_counted_once() -> None:
+    model = Counting()
+    ranked = [Passage(f"a{n} " * 9, 0, 40 * n, 40 * n + 36) for n in range(40)]
+    # Side by side they are one word, which leaves room that none of the others fits.
+    ranked += [Passage(f"b{n}", 0, 2000 + 2 * n, 2002 + 2 * n) for n in range(9)]
+    found = within(model, ranked, 15)
+    alone = [text for text in model.counted if text in {each.text for each in ranked}]
+    assert len(alone) == len(set(alone)) and model.count(joined(found)) <= 15
 
 
 def test_within_reads_in_the_order_that_is_asked_for() -> None:

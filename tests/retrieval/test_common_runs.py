@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
+from lengthwise.retrieval import common_runs
 from lengthwise.retrieval.common_runs import CommonRun, RunIndex
 
 
@@ -27,6 +32,28 @@ def slowly(stored: dict[str, list[int]], text: list[int], least: int) -> list[tu
             found.append((start, best[1]))
         start += max(1, best[1])
     return found
+
+
+class Watched(np.ndarray):
+    """Counts the numbers that are compared."""
+
+    compared = 0
+
+    def __ne__(self, other: Any) -> Any:
+        Watched.compared += len(self)
+        return np.asarray(self) != np.asarray(other)
+
+
+@pytest.mark.parametrize("same", [0, 1, 63, 64, 65, 191, 192, 193, 5000, 9999, 10_000])
+def test_no_more_is_compared_than_is_the_same(same: int) -> None:
+    first = np.arange(10_000)
+    second = first.copy()
+    second[same:] += 1
+    Watched.compared = 0
+    assert common_runs._same(first.view(Watched), second) == same
+    assert same <= Watched.compared <= max(common_runs.BLOCK, 4 * same)
+    for left in (0, 7, 100):
+        assert common_runs._same(first[:left], second) == min(left, same)
 
 
 TEXTS = st.lists(st.integers(0, 3), max_size=24)

@@ -16,6 +16,20 @@ def test_words_are_folded_and_signs_are_left_out() -> None:
     assert words("... 😀") == []
 
 
+def test_words_keep_their_marks_and_are_composed() -> None:
+    assert words("हिन्दी में, தமிழ்") == ["हिन्दी", "में", "தமிழ்"]
+    assert words("cafe\u0301") == words("CAFÉ") == ["café"]
+    assert len(words("İstanbul")) == 1
+    # Other vowel signs are other words.
+    assert word_scores(["की", "कि"], "कि").argmax() == 1
+
+
+def test_chinese_characters_and_kana_are_met_one_by_one() -> None:
+    assert words("北京。ソ・連 GPT4") == ["北", "京", "ソ", "連", "gpt4"]
+    found = word_scores(["船离开了港口。", "看守人的狗叫小波。", "😀"], "狗叫什么名字？")
+    assert found.argmax() == 1 and found[0] == found[2] == 0.0
+
+
 def test_scores_are_those_of_the_formula() -> None:
     texts = ["red crane red", "blue ship", "a crane stands by a ship"]
     mean = (3 + 2 + 6) / 3

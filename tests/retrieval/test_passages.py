@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from lengthwise._utils.text_encoder import TextEncoder
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.drafting.rapid import Rapid
 from lengthwise.retrieval.passages import Scores, bm25, encoder, retrieve
@@ -58,7 +59,9 @@ def test_a_long_prompt_is_shortened_to_head_passage_and_question() -> None:
     assert options.shortened(prompt[:9], bm25) == prompt[:9]
 
 
-def test_an_encoder_folder_scores_by_cosine(tmp_path: Path) -> None:
+def test_an_encoder_folder_scores_by_cosine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *"abcdefgh"])}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -75,6 +78,19 @@ def test_an_encoder_folder_scores_by_cosine(tmp_path: Path) -> None:
     score = encoder(str(tmp_path)).scoring(lambda ids: tokenizer.decode(list(ids)))
     scores = score([[2, 3, 4], [5, 6], [2, 3]], [2, 3])
     assert scores.argmax() == 2 and scores[2] == pytest.approx(1.0, abs=1e-5)
+    with monkeypatch.context() as patched:
+        patched.setenv("HOME", str(tmp_path.parent))
+        at_home = encoder(f"~/{tmp_path.name}").scoring(lambda ids: tokenizer.decode(list(ids)))
+        assert at_home([[2, 3, 4], [2, 3]], [2, 3]) == pytest.approx(scores[[0, 2]], abs=1e-5)
+    texts = ["a b c d e f", "g", "a b", "h g f e", "c"] * 5
+    read: list[int] = []
+    real = TextEncoder.embed
+    one_by_one = torch.cat([encoder(str(tmp_path)).embed([text]) for text in texts])
+    monkeypatch.setattr(
+        TextEncoder, "embed", lambda self, some: read.extend(map(len, some)) or real(self, some)
+    )
+    torch.testing.assert_close(encoder(str(tmp_path)).embed(texts, batch=3), one_by_one)
+    assert read == sorted(map(len, texts))
     with pytest.raises(RecipeError, match="no folder of an encoder"):
         encoder(str(tmp_path / "none"))
     with pytest.raises(Refused, match="without a tokenizer"):

@@ -105,6 +105,21 @@ def test_a_folder_that_cannot_hold_the_tokens_is_refused_before_any_work(
     assert not list(tmp_path.rglob("*.unfinished"))
 
 
+def test_the_folders_of_a_build_are_the_same_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = jsonl(tmp_path / "a.jsonl", ["text"] * 9)
+    task = sharing(Path("tokens"), Path("out"), source)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert (task.folder, task.tokens) == (tmp_path / "out", tmp_path / "tokens")
+    assert build(task)["documents"] == 9 and (tmp_path / "out").is_dir()
+    # The working folder itself is not put aside for tokens, empty as it is.
+    with pytest.raises(SequenceError, match="holds something else than tokens"):
+        build(sharing(Path("."), tmp_path / "other", source))
+
+
 @pytest.mark.parametrize(("out", "tokens"), [("notes/data", "tokens"), ("data", "notes/a/tokens")])
 def test_a_build_into_its_own_source_is_refused(tmp_path: Path, out: str, tokens: str) -> None:
     notes = tmp_path / "notes"

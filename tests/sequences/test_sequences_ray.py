@@ -17,7 +17,7 @@ from lengthwise.sequences import ray_engine
 from lengthwise.sequences.build import Build, Settings, build
 from lengthwise.sequences.builders.base import make_builder
 from lengthwise.sequences.documents import Sources
-from lengthwise.sequences.encoder import ByteEncoder, Encoder
+from lengthwise.sequences.encoder import ByteEncoder, Encoder, byte_tokenizer
 from lengthwise.sequences.engines import Local, make_engine
 from lengthwise.sequences.errors import SequenceError
 from lengthwise.sequences.orders import Order
@@ -130,6 +130,22 @@ def test_the_command_takes_the_engine(cluster: None, tmp_path: Path) -> None:
         done = CliRunner().invoke(sequences, words)
         assert done.exit_code == 0, done.output
     assert tree(tmp_path / "local") == tree(tmp_path / "ray")
+
+
+def test_workers_take_special_tokens_for_text_and_find_relative_folders(
+    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    byte_tokenizer().save("tokenizer.json")
+    jsonl(tmp_path / "a.jsonl", ["one<|endoftext|>two"] * 20)
+    for engine in ("local", "ray"):
+        words = ["build", "a.jsonl", "--out", engine, "--tokens", f"{engine}-tokens", "-t",
+                 "tokenizer.json", "-n", "64", "-m", "concat", "--order", "by-repository",
+                 "--engine", engine]  # fmt: skip
+        done = CliRunner().invoke(sequences, words)
+        assert done.exit_code == 0, done.output
+    for here, there in (("local", "ray"), ("local-tokens", "ray-tokens")):
+        assert tree(tmp_path / here) == tree(tmp_path / there)
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest() -> None:

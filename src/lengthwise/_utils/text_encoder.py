@@ -23,8 +23,11 @@ class TextEncoder:
     def __init__(self, folder: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
+        from lengthwise._utils.devices import fastest_device
+
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model: Any = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        model: Any = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.model = model.to(fastest_device())
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
         pooling = Path(folder) / "1_Pooling" / "config.json"
@@ -38,7 +41,7 @@ class TextEncoder:
         return int(self.model.config.hidden_size)
 
     def embed(self, texts: Sequence[str], longest: int | None = None) -> Tensor:
-        """One vector a text, in one batch: float32 `[texts, width]`, of no certain length.
+        """One vector a text, in one batch: float32 `[texts, width]` on the CPU, of any length.
 
         longest: tokens of a text that are read, none meaning as many as the encoder takes.
         """
@@ -51,15 +54,15 @@ class TextEncoder:
         given = self.tokenizer(
             list(texts), padding=True, truncation=least is not None, max_length=least,
             return_tensors="pt",
-        )  # fmt: skip
+        ).to(self.model.device)  # fmt: skip
         given.pop("token_type_ids", None)
         with torch.inference_mode():
             states: Tensor = self.model(**given).last_hidden_state.float()
             if self._first:
-                return states[:, 0]
+                return states[:, 0].cpu()
             mask = given["attention_mask"].unsqueeze(-1).float()
             mean: Tensor = (states * mask).sum(1) / mask.sum(1).clamp_min(1)
-        return mean
+        return mean.cpu()
 
 
 __all__ = ["TextEncoder"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence as Seq
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -259,34 +260,38 @@ def within(
         arrange: puts those that fit, the best one first, in the order in which they are read; by
             default that of the documents.
     """
-    sizes: dict[int, int] = {}
-    left = budget
+    # Each is counted once, whichever round asks.
+    size = cache(lambda rank: model.count(ranked[rank].text))
+    kept: list[int] = []
+    left, rest = budget, list(range(len(ranked)))
     # Side by side passages may have fewer tokens than one by one, which leaves room for more.
     for _ in range(ROUNDS):
-        before = len(sizes)
-        _fill(model, ranked, sizes, left)
-        if len(sizes) == before:
+        taken, rest = _fill(rest, size, left)
+        if not taken:
             break
-        left = budget - model.count(joined(arrange([ranked[n] for n in sorted(sizes)])))
-    if not sizes and ranked:
+        kept = sorted(kept + taken)
+        left = budget - model.count(joined(arrange([ranked[n] for n in kept])))
+    if not kept and ranked:
         return (cut(model, ranked[0], budget),)
-    kept = sorted(sizes)
     # And they may have more, for what stands between them.
     while len(kept) > 1 and left < 0:
         while left < 0 and len(kept) > 1:
-            left += max(1, sizes[kept.pop()])
+            left += max(1, size(kept.pop()))
         left = budget - model.count(joined(arrange([ranked[n] for n in kept])))
     return arrange([ranked[n] for n in kept])
 
 
-def _fill(model: TextModel, ranked: Seq[Passage], sizes: dict[int, int], left: int) -> None:
-    """Takes the best ranks that are not among `sizes` and fit what is left, one by one."""
-    for rank, each in enumerate(ranked):
-        if left <= 0:
-            return
-        if rank not in sizes and (size := model.count(each.text)) <= left:
-            sizes[rank] = size
-            left -= size
+def _fill(ranks: Seq[int], size: Callable[[int], int], left: int) -> tuple[list[int], list[int]]:
+    """The best ranks that fit what is left, one by one, and those that are not taken."""
+    taken: list[int] = []
+    rest: list[int] = []
+    for rank in ranks:
+        if left > 0 and size(rank) <= left:
+            taken.append(rank)
+            left -= size(rank)
+        else:
+            rest.append(rank)
+    return taken, rest
 
 
 def cut(model: TextModel, passage: Passage, budget: int) -> Passage:

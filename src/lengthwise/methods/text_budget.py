@@ -13,7 +13,7 @@ from lengthwise.methods.prompts import TextModel, joined, whole
 
 def text_budget(amount: int = 2048) -> Any:
     """The option of every prompting method that reads less than it is given."""
-    return option(Budget(amount), "tokens, or a share, of the documents that are read")
+    return option(Budget(amount), "tokens, or a share, of the documents that are read", bytes=False)
 
 
 def tokens_of(documents: Seq[str], budget: Budget, model: TextModel) -> tuple[int, int]:

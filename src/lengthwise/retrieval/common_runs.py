@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 CANDIDATES = 64
 # An odd multiplier: grams are hashed as polynomials modulo 2**64, and every hit is compared.
 BASE = 0x9E3779B97F4A7C15
+# Tokens that are compared at first; each time all are equal, twice as many are next.
+BLOCK = 64
 
 Tokens = NDArray[np.int64]
 
@@ -123,8 +125,13 @@ def _hashes(tokens: Tokens, size: int) -> NDArray[np.uint64]:
 def _same(first: Tokens, second: Tokens) -> int:
     """Equal tokens at the beginning of both."""
     most = min(len(first), len(second))
-    unequal = np.flatnonzero(first[:most] != second[:most])
-    return int(unequal[0]) if len(unequal) else most
+    first, second, start, size = first[:most], second[:most], 0, BLOCK
+    while start < most:
+        unequal = np.flatnonzero(first[start : start + size] != second[start : start + size])
+        if len(unequal):
+            return start + int(unequal[0])
+        start, size = start + size, 2 * size
+    return most
 
 
 __all__ = ["CommonRun", "RunIndex"]

@@ -11,15 +11,17 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
+from lengthwise.tokenization.words import folded, word_pattern
+
 K1, B = 1.5, 0.75
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(word_pattern())
 
 Scores = NDArray[np.float32]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case, in their order."""
-    return _WORD.findall(text.casefold())
+    """The words of a text, folded, in their order."""
+    return _WORD.findall(folded(text))
 
 
 def word_scores(texts: Seq[str], question: str, k1: float = K1, b: float = B) -> Scores:

@@ -14,6 +14,7 @@ one, so that they end at 1 as the cosine of two embeddings does. `Encoder` gives
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence as Seq
 from functools import lru_cache
 from typing import Any
@@ -94,7 +95,7 @@ class Encoder:
 
     def __init__(self, folder: str) -> None:
         try:
-            self.encoder = TextEncoder(folder)
+            self.encoder = TextEncoder(os.path.expanduser(folder))
         except Exception as error:  # Whatever transformers raises for what is no encoder.
             raise RecipeError(
                 f"encoder={folder}: this is no folder of an encoder ({first_line(error)}); give "
@@ -102,9 +103,14 @@ class Encoder:
             ) from error
 
     def embed(self, texts: Seq[str], batch: int = 16) -> torch.Tensor:
-        """Unit vectors `[texts, hidden]`."""
-        found = [self.encoder.embed(texts[at : at + batch]) for at in range(0, len(texts), batch)]
-        return torch.nn.functional.normalize(torch.cat(found), dim=-1)
+        """Unit vectors `[texts, hidden]`. Texts of about one length are read together."""
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        found = [
+            self.encoder.embed([texts[n] for n in order[at : at + batch]])
+            for at in range(0, len(order), batch)
+        ]
+        vectors = torch.cat(found)[torch.tensor(order).argsort()]
+        return torch.nn.functional.normalize(vectors, dim=-1)
 
     def scoring(self, decode: Callable[[Seq[int]], str]) -> Scoring:
         """Scores token ids by what they say."""

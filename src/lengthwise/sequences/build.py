@@ -263,7 +263,7 @@ def _drop_others(task: Build, source_key: str, progress: Progress) -> None:
 def _require_new(tokens: Path) -> None:
     """Makes sure that a folder of tokens can be put there, before they are worked out."""
     free = not tokens.exists() or (tokens.is_dir() and not any(tokens.iterdir()))
-    if not free or not tokens.name:
+    if not free or tokens == Path.cwd():
         raise SequenceError(
             f"{tokens} holds something else than tokens: name a new folder with --tokens"
         )

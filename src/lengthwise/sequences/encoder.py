@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,11 @@ class Encoder:
         self.tokenizer, self.end_token, self.end = tokenizer, end_token, int(end)
         self.vocab_size = id_range(tokenizer)
         self.fingerprint = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickled tokenizer has lost that special tokens are text, which no file of one says."""
+        self.__dict__.update(state)
+        self.tokenizer.encode_special_tokens = True
 
     def encode(self, texts: list[str]) -> list[Ids]:
         """The ids of each text, without any special token."""

@@ -70,7 +70,8 @@ class Settings:
 class Build:
     """One data set to be made in `folder`.
 
-    `tokens` is where its token store lies or will lie.
+    `tokens` is where its token store lies or will lie. Both are kept from the root on, for workers
+    of a cluster have another working folder.
     """
 
     sources: Sources
@@ -79,6 +80,10 @@ class Build:
     settings: Settings
     folder: Path
     tokens: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.absolute())
+        object.__setattr__(self, "tokens", self.tokens.absolute())
 
     def open_store(self) -> TokenStore:
         """The finished token store, held to a share of the memory."""

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lengthwise.api.model import Model
 from lengthwise.api.text_model import LocalText
-from lengthwise.errors import LengthwiseError, Refused
+from lengthwise.errors import LengthwiseError, RecipeError, Refused
 from lengthwise.methods.base import Budget, Method
 from lengthwise.methods.options import options
 from lengthwise.methods.prompts import PromptText, joined, whole
@@ -86,12 +86,11 @@ def check_prompt_budget(cls: type[Method], model: AdaptedModel) -> None:
         count = reader.count(_written(method).text)
         if not 0 < count <= most:
             fail(cls, model, f"{method} reads {count} tokens of documents, allowed are 1 to {most}")
-        in_bytes = _at(method, Budget(1, "KB"))
         try:
-            _written(in_bytes)
-        except Refused:
+            _written(_at(method, Budget(1, "KB")))
+        except RecipeError:
             continue
-        fail(cls, model, f"{in_bytes} takes a budget in bytes, which text has none of")
+        fail(cls, model, f"{method} takes a budget in bytes, which text has none of")
 
 
 def check_prompt_sources(cls: type[Method], model: AdaptedModel) -> None:

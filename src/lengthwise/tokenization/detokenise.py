@@ -110,10 +110,20 @@ class Incremental:
         return end
 
     def _byte(self, token: int) -> bool:
-        return bool(_BYTE.fullmatch(str(self._tokenizer.convert_ids_to_tokens(token))))
+        return is_byte(self._tokenizer, token)
 
     def _decode(self, start: int, stop: int) -> str:
         return decode(self._tokenizer, self._said[start:stop], self._special)
+
+
+def is_byte(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether a token is one byte, of a vocabulary that falls back on bytes.
+
+    Args:
+        tokenizer: whose token it is.
+        token: its id.
+    """
+    return bool(_BYTE.fullmatch(str(tokenizer.convert_ids_to_tokens(token))))
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], special: bool = False) -> str:

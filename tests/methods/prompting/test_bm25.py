@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.api.text_model import LocalText
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget
 from lengthwise.methods.prompting.bm25 import BM25
 from lengthwise.methods.prompts import GAP
@@ -45,6 +45,22 @@ def test_no_more_than_k_passages_are_read() -> None:
         assert [each.document for each in found.passages] == wanted
 
 
+@pytest.mark.parametrize(
+    ("documents", "question"),
+    [
+        (["船离开了港口。", "看守人的狗叫小波。"], "狗叫什么名字？"),
+        (["जहाज़ बंदरगाह से निकला।", "कुत्ते का नाम बो है।"], "कुत्ते को क्या कहते हैं?"),
+        (["Ships left the harbour.", "The cafe\u0301 is red."], "Which café?"),
+    ],
+)
+def test_words_of_any_script_are_met(documents: list[str], question: str) -> None:
+    documents = [documents[0], *documents, documents[0]]
+    found = BM25(budget=Budget(24), passage=24, k=1).write_prompt(
+        documents, question, LocalText(letters())
+    )
+    assert [each.document for each in found.passages] == [2] and not found.notes
+
+
 @pytest.mark.parametrize("question", ["Где стоит кран?", "?!", "😀"])
 def test_a_question_without_shared_words_reads_the_beginning(question: str) -> None:
     method = BM25(budget=Budget(60), passage=30)
@@ -73,8 +89,8 @@ def test_documents_within_the_budget_are_read_as_they_are() -> None:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(Refused, match="counted in tokens, not in bytes"):
-        BM25(budget=Budget(1, "KB")).write_prompt([DOCUMENT], ASKED, LocalText(letters()))
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        BM25(budget=Budget(1, "KB"))
     for options in ({"passage": 0}, {"b": 1.5}, {"k1": -1.0}):
         with pytest.raises(RecipeError, match=next(iter(options))):
             BM25(**options)  # type: ignore[arg-type]

@@ -91,8 +91,8 @@ def test_what_cannot_run_is_refused() -> None:
     model = LocalText(letters())
     with pytest.raises(Refused, match="crag compares vectors, and no encoder is given"):
         CRAG(budget=Budget(9)).write_prompt(reviews(), "q", model)
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        crag(budget=Budget(1, "KB")).write_prompt(reviews(), "q", model)
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        crag(budget=Budget(1, "KB"))
     with pytest.raises(Refused, match="texts and a summary are 6,128 tokens"):
         crag(budget=Budget(9), chunk=6000).write_prompt(reviews(), "q", model)
     with pytest.raises(RecipeError, match="does nothing without summary=model"):

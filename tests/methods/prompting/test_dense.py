@@ -39,5 +39,5 @@ def test_what_cannot_run_is_refused() -> None:
         Dense(budget=Budget(9)).write_prompt([TEXT], "q", model)
     with pytest.raises(RecipeError, match="encoder=/nowhere: this is no folder of an encoder"):
         Dense(budget=Budget(9), encoder="/nowhere").write_prompt([TEXT], "q", model)
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        Dense(budget=Budget(1, "KB")).write_prompt([TEXT], "q", model)
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        Dense(budget=Budget(1, "KB"))

@@ -146,8 +146,8 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             InfiniRetri(**{name: 0})
     with pytest.raises(RecipeError, match="depth"):
         InfiniRetri(depth=1.5)
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        chosen(TEXT, budget=Budget(1, "KB"))
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        InfiniRetri(budget=Budget(1, "KB"))
 
 
 @pytest.mark.parametrize("document", ["x" * 90, "é 😀. Ünï!\r\n" * 9, "no end " * 12, " \n" * 60])

@@ -12,7 +12,7 @@ from torch import Tensor
 from lengthwise.api.text_model import LocalText
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget
-from lengthwise.methods.prompting.llmlingua import LLMLingua
+from lengthwise.methods.prompting.llmlingua import LLMLingua, _phrases
 from lengthwise.methods.prompts import PromptText
 from lengthwise.testing.prompting import letters
 
@@ -82,6 +82,13 @@ def test_phrases_end_at_stop_words_signs_and_lines() -> None:
     assert write("old Bo's X, it is", 6, language="xx").text == "old Bo's X, "
 
 
+def test_phrases_end_at_no_mark_within_a_word() -> None:
+    assert _phrases("हिन्दी में cafe\u0301 x", frozenset()) == set()
+    # A decomposed stop word is one, too, and a phrase ends before it and behind it.
+    text = "Paris e\u0301te\u0301 Rome"
+    assert _phrases(text, frozenset({"été"})) == {6, text.index("Rome")}
+
+
 def test_the_first_token_has_no_loss_and_counts_for_nothing() -> None:
     # KEY is a segment's first token: its unit has the loss of what follows in it.
     assert write("KEY. of a BOX. so", 2).text == "BOX. "
@@ -104,8 +111,8 @@ def test_nothing_is_scored_where_all_fits() -> None:
 def test_what_cannot_run_is_refused() -> None:
     with pytest.raises(Refused, match="a segment is more than the 64 tokens"):
         LLMLingua(budget=Budget(5), segment=65).write_prompt([TEXT], "q", Capitals())
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        LLMLingua(budget=Budget(1, "KB")).write_prompt([TEXT], "q", Capitals())
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        LLMLingua(budget=Budget(1, "KB"))
     with pytest.raises(RecipeError, match="unit"):
         LLMLingua(unit="word")
     with pytest.raises(RecipeError, match="segment"):

@@ -72,8 +72,8 @@ def test_what_cannot_run_is_refused() -> None:
         small(9, chunk=9, note=5)
     with pytest.raises(Refused, match="a part and a note are 6 tokens and the instruction"):
         small(9).write_prompt([TEXT], "which?", Noting(facts, trained_length=20))
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        MapReduce(budget=Budget(1, "KB")).write_prompt([TEXT], "which?", Noting(facts))
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        MapReduce(budget=Budget(1, "KB"))
 
 
 @pytest.mark.parametrize("document", ["x" * 90, "é 😀. Ünï!\r\n" * 9, "no end " * 12])

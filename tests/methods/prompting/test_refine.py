@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.api.text_model import LocalText
-from lengthwise.errors import Refused
+from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget
 from lengthwise.methods.prompting.refine import Refine
 from lengthwise.testing.prompting import letters
@@ -54,8 +54,8 @@ def test_nothing_is_asked_where_all_fits() -> None:
 def test_what_cannot_run_is_refused() -> None:
     with pytest.raises(Refused, match="a part, its notes and those before are 10 tokens"):
         Refine(budget=Budget(9), chunk=4, note=3).write_prompt([TEXT], "q", Noting(facts, 30))
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        Refine(budget=Budget(1, "KB")).write_prompt([TEXT], "q", Noting(facts))
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        Refine(budget=Budget(1, "KB"))
 
 
 @pytest.mark.parametrize("document", ["x" * 90, "é 😀. Ünï!\r\n" * 9, "no end " * 12])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lengthwise.api.text_model import LocalText
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget
 from lengthwise.methods.prompting._shared import choosing
 from lengthwise.methods.prompting.reorder import Reorder, at_the_ends
-from lengthwise.methods.prompts import GAP, Passage
+from lengthwise.methods.prompts import GAP, Passage, PromptText
 from lengthwise.testing.prompting import letters
 
 # One passage a sentence; how often each has the word of the question.
@@ -59,11 +59,17 @@ def test_documents_are_cut_once_for_many_questions(monkeypatch: pytest.MonkeyPat
     cut = []
     real = choosing.passages
     monkeypatch.setattr(choosing, "passages", lambda *a: cut.append(a) or real(*a))
-    model, method = LocalText(letters()), Reorder(budget=Budget(50), passage=len(SENTENCES[0]))
-    first = method.write_prompt(SENTENCES, "red", model)
-    assert method.write_prompt(SENTENCES, "A", model).passages[0].document == 0
-    assert method.write_prompt(SENTENCES, "red", model) == first and len(cut) == 1
-    assert method.write_prompt(SENTENCES[2:], "red", model).passages[0].document == 1
+    method = Reorder(budget=Budget(50), passage=len(SENTENCES[0]))
+
+    def write(documents: list[str], question: str) -> PromptText:
+        # As answers are asked for: each question has a reader of its own.
+        return method.write_prompt(documents, question, LocalText(letters()))
+
+    # Other documents than those that an earlier test had cut.
+    first = write(SENTENCES[1:], "red")
+    assert write(SENTENCES[1:], "B").passages[0].document == 0
+    assert write(SENTENCES[1:], "red") == first and len(cut) == 1
+    assert write(SENTENCES[2:], "red").passages[0].document == 1
     assert len(cut) == 2
 
 
@@ -96,5 +102,5 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         Reorder(budget=Budget(9), encoder="/nowhere").write_prompt(
             SENTENCES, "red", LocalText(letters())
         )
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        Reorder(budget=Budget(1, "KB")).write_prompt(SENTENCES, "red", LocalText(letters()))
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        Reorder(budget=Budget(1, "KB"))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lengthwise.api.text_model import LocalText
-from lengthwise.errors import RecipeError, Refused
+from lengthwise.errors import RecipeError
 from lengthwise.methods.base import Budget
 from lengthwise.methods.prompting.simple_hack import SimpleHack
 from lengthwise.methods.prompts import GAP, PromptText
@@ -38,6 +38,10 @@ def write(documents: list[str], **options: Any) -> PromptText:
         ("It's Ann's; the a\u0300 😀 to Ünï", {}, "It's Ann's; a\u0300 😀 Ünï"),
         ("der Kran und das Schiff", {"language": "de"}, "Kran Schiff"),
         ("Кран и корабль", {"language": "ru"}, "Кран корабль"),
+        ("the हिन्दी में, x", {"punctuation": False}, "हिन्दी में x"),
+        ("की कि की", {"recurring": False}, "की कि"),
+        ("A\u0300 Paris", {"language": "fr"}, "Paris"),
+        ("的狗的", {"recurring": False}, "的狗"),
         ("def f(x):\n    return x\n", {}, "def f(x):\n    return x\n"),
     ],
 )  # fmt: skip
@@ -88,5 +92,5 @@ def test_settings_that_make_no_sense_are_refused() -> None:
             SimpleHack(**options)  # type: ignore[arg-type]
     with pytest.raises(RecipeError, match="head=0.3 does nothing without keep=both"):
         SimpleHack(head=0.3)
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        write([TEXT], budget=Budget(1, "KB"))
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        SimpleHack(budget=Budget(1, "KB"))

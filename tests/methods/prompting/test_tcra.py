@@ -13,7 +13,7 @@ from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Budget
 from lengthwise.methods.prompting import tcra as module
 from lengthwise.methods.prompting.tcra import TCRA, shortened
-from lengthwise.methods.prompts import GAP, Passage, PromptText
+from lengthwise.methods.prompts import GAP, Passage, PromptText, cut, joined
 from lengthwise.retrieval.lexical import words
 from lengthwise.testing.prompting import letters
 from tests.methods.prompting.noting import Noting
@@ -70,6 +70,49 @@ def test_the_words_of_least_delta_go(
     assert all(text[each.start : each.stop] == each.text for each in runs)
 
 
+@pytest.mark.parametrize("text", ["हिन्दी में नमस्ते दुनिया", "cafe\u0301 the re\u0301sume\u0301 x"])
+def test_words_go_with_their_marks(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "vectors_of", weighed)
+    model = Noting(lambda text: text)
+    runs = shortened(Passage(text, 0, 0, len(text)), 2, model, "", 1, lambda word: False)
+    left = "".join(each.text for each in runs).split()
+    assert len(left) == 2 and set(left) <= set(text.split())
+
+
+class Counting(Noting):
+    """A token is a word; how often a text was counted is remembered."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda text: text)
+        self.counts = 0
+
+    def count(self, text: str) -> int:
+        self.counts += 1
+        return super().count(text)
+
+
+def fitting_slowly(runs: list[Passage], model: Noting, budget: int) -> list[Passage]:
+    """Run by run, from the last one on."""
+    while runs and (over := model.count(joined(runs)) - budget) > 0:
+        last = runs.pop()
+        if (size := model.count(last.text) - over) > 0:
+            runs.append(cut(model, last, size))
+    return runs
+
+
+@pytest.mark.parametrize("budget", [1, 2, 7, 99, 100, 449, 450, 600])
+def test_runs_beyond_the_budget_go_without_counting_each(budget: int) -> None:
+    runs, at = [], 0
+    for number in range(150):
+        text = f"w{number} " * (1 + number % 5)
+        runs.append(Passage(text, 0, at, at + len(text), ""))
+        at += len(text) + number % 2
+    model = Counting()
+    found = module._fitting(list(runs), model, budget)
+    assert model.counts <= 2 * module.NEAR + 3
+    assert found == fitting_slowly(list(runs), model, budget)
+
+
 def test_passages_near_the_question_are_read_without_their_cheapest_words() -> None:
     found = written(tcra(budget=Budget(60), passage=48), [TEXT])
     assert "WHO IS" in found.text and found.question == "WHO IS BO?"
@@ -119,8 +162,8 @@ def test_what_cannot_run_is_refused() -> None:
     model = LocalText(letters())
     with pytest.raises(Refused, match="tcra compares vectors, and no encoder is given"):
         TCRA(budget=Budget(9)).write_prompt([TEXT], "q", model)
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        tcra(budget=Budget(1, "KB")).write_prompt([TEXT], "q", model)
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        tcra(budget=Budget(1, "KB"))
     with pytest.raises(Refused, match="a part and its summary are 8,000 tokens"):
         tcra(budget=Budget(9), compress="summary", chunk=4000).write_prompt([TEXT], "q", model)
     for options, says in (({"chunk": 99}, "compress=summary"), ({"ratio": 1.0}, "ratio"),

@@ -75,8 +75,8 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         XL3M(segment=0)
     with pytest.raises(RecipeError, match="tokens"):
         XL3M(tokens=0)
-    with pytest.raises(Refused, match="in tokens, not in bytes"):
-        XL3M(budget=Budget(1, "KB")).write_prompt([TEXT], "q?", Sure())
+    with pytest.raises(RecipeError, match=r"allowed is tokens \(2048\) or a share"):
+        XL3M(budget=Budget(1, "KB"))
 
 
 @pytest.mark.parametrize("document", ["x" * 90, "é 😀. Ünï!\r\n" * 9, "no end " * 12])

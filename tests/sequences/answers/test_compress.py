@@ -50,6 +50,8 @@ class Scripted:
         ("x = -2", "2", False), ("9-2", "-2", False), ("9-2=7", "2", True), ("so (b)", "B", True),
         ("so New York it is", "new york", True), ("York, so New", "New York", False),
         ("a", "", False), ("a", "?", False), ("1,200 in all", "1,200", True),
+        ("au cafe\u0301", "café", True), ("हिन्दी", "हिन्दी", True), ("हिन्दी", "हन्दा", False),
+        ("他在北京市。", "北京", True), ("GPT4 it is", "gpt4", True),
     ],
 )  # fmt: skip
 def test_an_answer_is_said_whole(derivation: str, answer: str, wanted: bool) -> None:

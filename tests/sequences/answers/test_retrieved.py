@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused(options: dict[str, str], message: str) -
     ("recipe", "message"),
     [("xl3m(budget=30)", "the tokenizer does not offer that"),
      ("map_reduce(budget=30, chunk=600)", "has a model write on the way"),
-     ("dense(budget=30)", "no encoder is given"), ("bm25(budget=1KB)", "not in bytes")],
+     ("dense(budget=30)", "no encoder is given"), ("bm25(budget=1KB)", "allowed is tokens")],
 )  # fmt: skip
 def test_a_recipe_that_needs_more_than_a_tokenizer_is_refused(
     tmp_path: Path, recipe: str, message: str

@@ -40,9 +40,10 @@ from lengthwise.methods.prompts import (
 from lengthwise.methods.text_budget import text_budget, tokens_of
 from lengthwise.retrieval.sentences import sentences
 from lengthwise.retrieval.stop_words import LISTS
+from lengthwise.tokenization.words import folded, word_pattern
 
 # A word, what an apostrophe joins to it, and the space behind it; or signs and the space behind.
-_PART = re.compile(r"\w+(?:['’]\w+)*\s*|[^\w\s]+\s*|\s+")
+_PART = re.compile(word_pattern("'’") + r"\s*|[^\w\s]+\s*|\s+")
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _phrases(text: str, stop_words: frozenset[str]) -> set[int]:
     ends: set[int] = set()
     for match in _PART.finditer(text):
         part = match[0].rstrip()
-        small = part.casefold() in stop_words
+        small = folded(part) in stop_words
         if small and match.start():
             ends.add(match.start())
         if small or "\n" in match[0] or not part[:1].isalnum():

@@ -13,7 +13,8 @@ Ours: nothing is cleaned where all fits (`clean=always` does as the paper). The 
 and end, can be kept instead. The stop words are bm25s' lists; the English one has "no" and "not",
 so what hangs on a negation is lost. Rare words are counted in the documents, for there is no
 training set; a word recurs where it stood before. Dropped words go with the spaces between them,
-lines stay, and signs within words and numbers (3.5) are no punctuation.
+lines stay, and signs within words and numbers (3.5) are no punctuation. Of Chinese characters and
+kana each is a word.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from lengthwise.methods.options import Needs
 from lengthwise.methods.prompts import GAP, Passage, PromptText, TextModel, joined, places, whole
 from lengthwise.methods.text_budget import text_budget, tokens_of
 from lengthwise.retrieval.stop_words import LISTS
+from lengthwise.tokenization.words import folded, word_pattern
 
-# A word with the accents behind its letters and what an apostrophe joins to it; or other signs.
-_UNIT = re.compile(r"(\w[\w\u0300-\u036f]*(?:['’]\w[\w\u0300-\u036f]*)*)|[^\w\s]+")
+# A word and what an apostrophe joins to it; or other signs.
+_UNIT = re.compile("(" + word_pattern("'’") + r")|[^\w\s]+")
 _SPACES = " \t"
 
 
@@ -81,7 +83,7 @@ class SimpleHack(Method):
     def _cleaned(self, documents: Seq[str]) -> Iterator[Passage]:
         """The runs that are left, each as it stands in its document."""
         counts = Counter(
-            match[0].casefold() for text in documents for match in _UNIT.finditer(text) if match[1]
+            folded(match[0]) for text in documents for match in _UNIT.finditer(text) if match[1]
         )
         seen: set[str] = set()
         for number, text in enumerate(documents):
@@ -98,7 +100,7 @@ class SimpleHack(Method):
     def _drops(self, match: re.Match[str], counts: Counter[str], seen: set[str]) -> bool:
         if not match[1]:
             return not self.punctuation and _is_punctuation(match)
-        word = match[0].casefold()
+        word = folded(match[0])
         again = word in seen
         seen.add(word)
         return (
@@ -142,7 +144,7 @@ def _with_spaces(text: str, units: Seq[tuple[int, int]]) -> Iterator[tuple[int, 
             while low and text[low - 1] in _SPACES:
                 low -= 1
             yield low, high
-        elif text[max(0, low - 1) : low].isalnum():
+        elif _in_word(text[max(0, low - 1) : low]):
             yield low, high
         else:
             while text[high : high + 1] in tuple(_SPACES):
@@ -153,8 +155,13 @@ def _with_spaces(text: str, units: Seq[tuple[int, int]]) -> Iterator[tuple[int, 
 def _is_punctuation(match: re.Match[str]) -> bool:
     """Whether signs are punctuation alone, and not within a word or a number."""
     text, (start, stop) = match.string, match.span()
-    within = text[start - 1 : start].isalnum() and text[stop : stop + 1].isalnum()
+    within = _in_word(text[start - 1 : start]) and _in_word(text[stop : stop + 1])
     return not within and all(unicodedata.category(sign).startswith("P") for sign in match[0])
+
+
+def _in_word(sign: str) -> bool:
+    """Whether a sign is a letter, a digit or a mark; no sign is none."""
+    return sign.isalnum() or unicodedata.category(sign or " ").startswith("M")
 
 
 def _clipped(runs: Seq[Passage], low: int, high: int) -> Iterator[Passage]:

@@ -42,11 +42,13 @@ from lengthwise.methods.prompts import (
     TextModel,
     cut,
     joined,
+    places,
     whole,
     within,
 )
 from lengthwise.methods.text_budget import text_budget, tokens_of
 from lengthwise.retrieval.dense import vector_scores, vectors_of
+from lengthwise.tokenization.words import word_pattern
 
 ASK = (
     "Above is a part of a longer text. Summarise it in at most {words} words, and keep names and "
@@ -54,12 +56,15 @@ ASK = (
 )
 # The share of tokens that the paper removes, and the words that a token is, about.
 RATIOS, WORDS = {"semantic": 0.2, "summary": 0.65}, 0.75
+# Tokens behind the budget that are looked at run by run: the last ones of a text may become others
+# where what follows goes. Runs beyond them go at once.
+NEAR = 64
 NEGATIONS = frozenset((
     "cannot", "neither", "never", "no", "nobody", "none", "nor", "not", "nothing", "nowhere",
     "without",
 ))  # fmt: skip
 Span = tuple[int, int]
-_WORD = re.compile(r"\w+(?:['’]\w+)*\s*")
+_WORD = re.compile(word_pattern("'’") + r"\s*")
 _SEMANTIC = Needs("compress=semantic", lambda self: self.compress == "semantic")
 _SUMMARY = Needs("compress=summary", lambda self: self.compress == "summary")
 
@@ -110,8 +115,9 @@ class TCRA(Method):
             check_fits(self, model, 2 * self.chunk, ASK, "a part and its summary")
         every = list(passages(documents, model, self.passage, self.language, self.split))
         taken = self._taken(every, question, model, budget)
-        apart = model.count(joined(taken)) - sum(model.count(each.text) for each in taken)
-        share = min(1.0, max(0, budget - apart) / (model.count(joined(taken)) - apart))
+        alone = sum(model.count(each.text) for each in taken)
+        apart = model.count(joined(taken)) - alone
+        share = min(1.0, max(0, budget - apart) / alone)
         if self.compress == "summary":
             notes = within(model, list(self._summaries(taken, model, share)), budget, tuple)
             return PromptText(or_nothing(model, notes, budget), question, tuple(every))
@@ -210,6 +216,10 @@ def _kept(length: int, gone: set[Span]) -> Iterator[Span]:
 
 def _fitting(runs: list[Passage], model: TextModel, budget: int) -> list[Passage]:
     """Runs without the last ones, where these are beyond the budget."""
+    spans = model.spans(joined(runs))
+    if len(spans) > budget + NEAR:
+        end = spans[budget + NEAR][0]
+        del runs[sum(start < end for start, _ in places(runs)) :]
     while runs and (over := model.count(joined(runs)) - budget) > 0:
         last = runs.pop()
         if (size := model.count(last.text) - over) > 0:

@@ -20,6 +20,7 @@ from lengthwise._utils.papers import Paper
 from lengthwise.methods.prompts import TextModel
 from lengthwise.sequences.answers.base import Pair
 from lengthwise.sequences.errors import SequenceError
+from lengthwise.tokenization.words import folded, word_pattern
 
 # What a pair has before it is shortened.
 FIELDS = ("question", "long", "answer")
@@ -34,6 +35,8 @@ PAPER = Paper(
     "C3oT: Generating Shorter Chain-of-Thought without Compromising Effectiveness",
     "Kang and others", 2025, arxiv="2412.11664", venue="AAAI",
 )  # fmt: skip
+# 3.5 and -2 are other numbers than 3, 5 and 2, and 9-2 has no -2.
+_WORD = re.compile(r"(?:(?<![\w)])-)?\d+(?:[.,]\d+)*|" + word_pattern(without=r"\d"))
 Entails = Callable[[str, Pair], bool]
 """Whether a short derivation still leads to the answer of its pair."""
 
@@ -50,8 +53,7 @@ def says(derivation: str, answer: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    # 3.5 and -2 are other numbers than 3, 5 and 2, and 9-2 has no -2.
-    return re.findall(r"(?:(?<![\w)])-)?\d+(?:[.,]\d+)*|[^\W\d]+", text.casefold())
+    return _WORD.findall(folded(text))
 
 
 def asked(model: TextModel, max_new_tokens: int = 64) -> Entails:

@@ -30,9 +30,9 @@ from lengthwise.retrieval.sentences import sentences
 
 # Of each passage how well it serves, the more the better; equal ones stay in their order.
 Score = Callable[[Seq[Passage]], Seq[float]]
-# Of a model the documents that were cut last, how they were, and their passages: many questions may
-# be asked about one text.
-_CUT: WeakKeyDictionary[TextModel, tuple[tuple[Any, ...], list[Passage]]] = WeakKeyDictionary()
+# Of a tokenizer, or of a model that has none, the documents that were cut last, how they were, and
+# their passages: many questions may be asked about one text, each of a reader that is made for it.
+_CUT: WeakKeyDictionary[Any, tuple[tuple[Any, ...], list[Passage]]] = WeakKeyDictionary()
 EVEN = (
     "no passage serves the question better than another, so the first ones are read; a method that "
     "compares words finds none of the question's in the documents"
@@ -169,10 +169,12 @@ def _cut_once(
     documents: Seq[str], model: TextModel, size: int, language: str, split: str
 ) -> list[Passage]:
     """`passages` of documents, which are held for the next question to the same model."""
-    asked = (tuple(documents), size, language, split)
-    held = _CUT.get(model)
+    tokenizer = getattr(model, "tokenizer", None)
+    counter = tokenizer if hasattr(tokenizer, "__weakref__") else model
+    asked = (type(model), tuple(documents), size, language, split)
+    held = _CUT.get(counter)
     if held is None or held[0] != asked:
-        held = _CUT[model] = asked, list(passages(documents, model, size, language, split))
+        held = _CUT[counter] = asked, list(passages(documents, model, size, language, split))
     return held[1]
 
 
