@@ -78,7 +78,7 @@ def join(sequences: Seq[Sequence], plan: CachePlan | None = None) -> Sequence:
     for sequence in sequences[1:]:
         new._tokens += sequence.tokens_from(apart.prefix)
         if new.noted is not None and sequence.noted is not None:
-            new.noted = [*new.noted, torch.cat(sequence.noted)[apart.prefix :]]
+            new.noted = [*new.noted, torch.cat(sequence.noted)[apart.prefix - len(sequence) :]]
     lengths = [length for sequence in sequences for length in _apart(sequence).lengths]
     # They stand at the same positions, of which the longest has most.
     new.apart = Apart(apart.prefix, tuple(lengths), sum(lengths) - max(lengths))

@@ -231,7 +231,12 @@ def _most(score: Tensor, among: Tensor, count: int) -> Tensor:
 
 
 def _noted(pieces: Seq[Borrowed], fresh: Tensor, states: Tensor) -> Tensor:
-    """What the head read of every token, `[n, hidden]`: new where computed, as stored elsewhere."""
+    """What the head read of every token, `[n, hidden]`: new where computed, as stored elsewhere.
+
+    Of the last token alone where of some piece no more is stored.
+    """
+    if any(sum(map(len, each.sequence.noted or ())) < len(each.sequence) for each in pieces):
+        return states[-1:]
     found = states.new_zeros(len(fresh), states.shape[1])
     for piece in pieces:
         stored = torch.cat(piece.sequence.noted or [])

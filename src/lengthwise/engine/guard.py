@@ -71,7 +71,8 @@ def _whole(drafter: Drafter) -> Drafter:
     if not isinstance(drafter, Drafter):
         raise TypeError(f"start_drafter gave a {type(drafter).__name__}, which is no Drafter")
     # Whatever is asked of it before its first turn is asked here, where it may fail.
-    _ = drafter.name, int(drafter.remember), bool(drafter.wants_states), bool(drafter.runs_model)
+    _ = drafter.name, int(drafter.remember), bool(drafter.runs_model)
+    _ = bool(drafter.wants_states), bool(drafter.last_state)
     return drafter
 
 

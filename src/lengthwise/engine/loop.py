@@ -139,18 +139,18 @@ def prefill(
     # The last token that is expected is said, and not read.
     require_positions(sequence.model, max(sequence.reading, sequence.expected - 1))
     every = 1 if sequence.wants_token_nll else losses.every if losses is not None else 0
-    limit, chunk = sequence.max_block(), chunk or chunk_of(sequence.model.device, every > 0)
-    step = max(1, min(chunk, limit or chunk))
+    whole = sequence.noted is not None and not sequence.notes_last
+    chunk = chunk or chunk_of(sequence.model.device, every > 0 or whole)
+    step = max(1, min(chunk, sequence.max_block() or chunk))
     for start in range(0, len(tokens), step):
         part = list(tokens[start : start + step])
         fed = None if embeddings is None else embeddings[start : start + step]
         rows = predicting_rows(len(part), every, len(sequence)).to(sequence.model.device)
-        if sequence.noted is None:
-            (logits,), (metadata,) = extend([(sequence, part, None)], rows, None, fed)
-        else:
-            # The head reads all tokens, for its input is what is wanted of each of them.
-            (logits,), (metadata,) = extend([(sequence, part, None)], "all", sequence.noted, fed)
-            logits = logits[rows]
+        keep: str | Tensor = "all" if whole else rows
+        (logits,), (metadata,) = extend([(sequence, part, None)], keep, sequence.noted, fed)
+        logits = logits[rows] if whole else logits
+        if sequence.noted and not whole:
+            sequence.noted[:] = [sequence.noted[-1][-1:]]
         if every:
             found = token_losses(sequence.last_logits, logits, part, every, len(sequence))
             if sequence.wants_token_nll:

@@ -110,7 +110,7 @@ def recompute(
     model, found = sequence.model, None
     length = max(sequence.expected_prompt, len(tokens))
     with nullcontext() if model.kernel is None else using(model.kernel):
-        for part in rows.split(chunk or chunk_of(model.device, False)):
+        for part in rows.split(chunk or chunk_of(model.device, states is not None)):
             if not len(part):
                 break
             ids = torch.tensor([tokens[row] for row in part.tolist()], device=model.device)
@@ -169,11 +169,12 @@ def replace_tokens(
     assert last is not None
     settle(new, ids, last)
     if sequence.noted is not None and states is not None:
-        before = torch.cat(sequence.noted)
-        after = torch.cat([before[:start], before.new_empty(len(tokens), before.shape[1]),
-                           before[stop:]])  # fmt: skip
-        after[rows] = torch.cat(states)
-        new.noted = [after]
+        before, after = torch.cat(sequence.noted), torch.cat(states)
+        new.noted = [after[-1:]]
+        if len(before) == len(sequence):
+            between = before.new_empty(len(tokens), before.shape[1])
+            new.noted = [torch.cat([before[:start], between, before[stop:]])]
+            new.noted[0][rows] = after
     wide = sequence.model.dtype.itemsize >= 4
     return new, None if wide else _kept(new, first, origin, start, behind)
 

@@ -83,10 +83,10 @@ def begin(
     verifier, more = start_verifier(plan.verifier)
     sequence.remember(max((drafter.remember for drafter in drafters), default=0))
     laws = [law for law in (make() for make in plan.laws) if law is not None]
-    # Drafters want the states of the whole prompt, laws that of its last token.
-    whole_prompt = any(drafter.wants_states for drafter in drafters) and not len(sequence)
-    if whole_prompt or any(law.wants_states for law in laws):
-        sequence.noted = []
+    readers = [drafter for drafter in drafters if drafter.wants_states]
+    if (readers and not len(sequence)) or any(law.wants_states for law in laws):
+        # Laws want the state of the last token alone.
+        sequence.noted, sequence.notes_last = [], all(each.last_state for each in readers)
     if sampling.temperature == 0 and any(law.draws for law in laws):
         raise LengthwiseError(
             f"{plan.text} corrects what is drawn, and temperature=0 draws nothing: give "

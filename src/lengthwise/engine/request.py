@@ -152,7 +152,7 @@ class Request:
             if steering is not None and steering.stops(self.output, self.sequence.model.device):
                 self.metrics.finish_reason = "stop"
                 break
-            if any(asked(law, law.ends, self.output) for law in self.sampler.laws):
+            if self.sampler.ends(self.output):
                 self.metrics.finish_reason = "stop"
                 break
             if len(self.output) >= self.max_new_tokens:
@@ -255,24 +255,28 @@ class Request:
         self.each_drafter(tell)
 
     def begin_drafters(self) -> None:
-        """The prompt has been read."""
+        """The prompt has been read, and nothing of it is dropped or encoded yet."""
+        held: list[Held] = [self.sequence]
 
         def tell(drafter: Drafter) -> None:
             drafter.begin(self.sequence, self.sampler.sampling)
             # Asked of all drafters at every step, outside of their turns.
             _ = bool(drafter.drawing)
+            own = list(drafter.held())
+            held.extend(own)
+            # What it keeps less of by now was whole while it began.
+            caches = [each for each in own if isinstance(each, Sequence)]
+            cut = sum(max(0, each.peak_bytes - each.nbytes()) for each in caches)
+            self.peak_bytes = max(self.peak_bytes, held_bytes(held) + cut)
 
         self.each_drafter(tell)
-        if self.drafters:
-            # They have read the prompt, of which nothing is dropped or encoded yet.
-            self.peak_bytes = held_bytes(self.sequences)
 
     def begin_laws(self) -> None:
         """The prompt has been read, and nothing is written yet."""
         sampler, sequence = self.sampler, self.sequence
         sampler.state = sequence.noted[-1][-1] if sequence.noted else None
         sequence.noted = None
-        sampler.prompt = len(sequence)
+        sampler.prompt, sampler.stop_ids = len(sequence), self.stop_ids
         stop_ids = sorted(self.stop_ids)
         for law in sampler.laws:
             given = sequence, sampler.sampling, self.max_new_tokens, stop_ids

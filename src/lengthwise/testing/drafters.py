@@ -67,6 +67,7 @@ class ObservedDrafter(Drafter):
         self.name = inner.name
         self.runs_model, self.remember = inner.runs_model, inner.remember
         self.wants_states, self.lock = inner.wants_states, inner.lock
+        self.last_state = inner.last_state
         self.failed = False
 
     @property

@@ -19,6 +19,7 @@ from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_depth import DraftDepth
 from lengthwise.engine.speculative.draft_length import Fixed
 from lengthwise.engine.speculative.tree import Tree
+from lengthwise.engine.token_view import TokenView
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method
 from lengthwise.methods.drafting._shared.model_drafter import ModelDrafter
@@ -308,3 +309,17 @@ def test_a_view_that_votes_has_the_prompts_last_queries_noted() -> None:
     drafter = Window(recipe="snapkv(budget=16, window=4)").start_drafter(model())
     assert drafter.remember == 4
     assert Window().start_drafter(model()).remember == 0
+
+
+def test_a_text_is_copied_once_and_its_end_exchanged() -> None:
+    class Still(ModelDrafter):
+        def open(self, sequence: Sequence) -> None:  # type: ignore[override]
+            return None
+
+    drafter, text = Still("still", 3), [4, 5, 6]
+    found = drafter._context(TokenView(text), [7, 8])
+    assert found == [4, 5, 6, 7, 8]
+    assert drafter._context(TokenView(text), [9]) == [4, 5, 6, 9]
+    text += [9, 3]
+    assert drafter._context(TokenView(text), []) == [4, 5, 6, 9, 3]
+    assert drafter._context(TokenView(text), [1, 2]) is found and found == [4, 5, 6, 9, 3, 1, 2]

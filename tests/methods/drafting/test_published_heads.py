@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from pathlib import Path
@@ -297,13 +299,67 @@ def test_a_sequence_read_before_the_drafter_came_is_gone_on_with(target, medusa,
         assert request.output == plain and metrics.accepted.get(method.name) and not metrics.notes
 
 
-def test_states_are_noted_only_where_somebody_wants_them(target, medusa) -> None:
-    assert begin(target, 6).sequence.noted is None
-    sequence = Sequence(target, replace(recipes.resolve("full", target),
-                        drafters=(lambda: Medusa(path=medusa).start_drafter(target),)))  # fmt: skip
+def test_medusas_tree_is_the_released_one() -> None:
+    assert len(PATHS) == len(set(PATHS)) == Medusa().nodes == 63
+    for number, path in enumerate(PATHS):
+        assert path[:-1] in ((), *PATHS[:number])
+
+
+@pytest.mark.parametrize(
+    ("names", "noted"),
+    [((), None), (("medusa",), [1]), (("eagle",), [16, 16, 8]), (("medusa", "eagle"), [16, 16, 8])],
+)
+def test_states_are_noted_only_as_far_as_somebody_wants_them(
+    target, medusa, eagle, names, noted
+) -> None:
+    methods = [drafters(medusa, eagle)[name] for name in names]
+    made = tuple(lambda method=method: method.start_drafter(target) for method in methods)
+    sequence = Sequence(target, replace(recipes.resolve("full", target), drafters=made))
     loop.begin(sequence, Sampling(), 4, ())
-    loop.prefill(sequence, prompt(6), 16)
-    assert [len(part) for part in sequence.noted] == [16, 16, 8]
+    plain = loop.prefill(Sequence(target), prompt(6), 16)
+    torch.testing.assert_close(loop.prefill(sequence, prompt(6), 16), plain)
+    assert (sequence.noted and [len(part) for part in sequence.noted]) == noted
+    if noted is not None:
+        ids = torch.tensor([prompt(6)])
+        states = target.model.model(ids, output_hidden_states=True).hidden_states[-1][0]
+        found = torch.cat(sequence.noted)
+        torch.testing.assert_close(found, states[-len(found) :], atol=1e-4, rtol=1e-4)
+
+
+def test_eagle_reads_the_prompt_before_it_is_asked(target, eagle) -> None:
+    request = begin(target, 3, Eagle(path=eagle))
+    (drafter,) = request.drafters
+    # What follows the last of its tokens was not said yet.
+    assert drafter.cache.get_seq_length() == len(prompt(3)) - 1
+    drafter._read(request.context())
+    assert drafter.cache.get_seq_length() == len(prompt(3)) and not drafter._features
+
+
+def test_a_level_of_eagle_lists_the_places_of_its_tree_alone(target, eagle, monkeypatch) -> None:
+    longest: list[int] = []
+    level = EagleDrafter._level
+
+    def noting(self, found, front, slots, states, position) -> Tensor:
+        out = level(self, found, front, slots, states, position)
+        longest.append(max(map(len, slots.values())))
+        return out
+
+    monkeypatch.setattr(EagleDrafter, "_level", noting)
+    asked(begin(target, 3, Eagle(path=eagle, depth=4, width=3, nodes=20)))
+    # A path of the tree, whatever the length of the text before it.
+    assert longest == [1, 2, 3]
+
+
+def test_what_guesses_is_made_once_for_a_model_and_goes_with_it(medusa, eagle) -> None:
+    stock = tiny_model("llama", initializer_range=0.12, vocab_size=VOCAB)
+    one, again = adapt(stock), adapt(stock, fuse=False)
+    heads, layer = Medusa(path=medusa), Eagle(path=eagle)
+    assert heads.heads(one) is heads.heads(one) is heads.heads(again)
+    assert layer.layer(one) is layer.layer(one) is layer.layer(again)
+    gone = weakref.ref(stock), weakref.ref(layer.layer(one)), weakref.ref(heads.heads(one))
+    del stock, one, again
+    gc.collect()
+    assert [each() for each in gone] == [None] * 3
 
 
 @pytest.mark.parametrize("method", [Medusa(), Eagle()])

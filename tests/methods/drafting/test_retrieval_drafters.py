@@ -20,6 +20,8 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.drafting.copyspec import CopySpec, CopySpecDrafter
 from lengthwise.methods.drafting.datastore import DatastoreDrafter, DatastoreDrafting
 from lengthwise.methods.drafting.lookup import BEGINNING, DEEPER, Lookup, LookupDrafter
+from lengthwise.methods.drafting.rasd import ContextSource, Rasd
+from lengthwise.methods.drafting.sam import SAM, SAMDrafter
 from lengthwise.models.adapt import adapt
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.retrieval.datastore import Datastore
@@ -131,6 +133,39 @@ def test_copyspec_is_bounded_by_its_options_and_by_the_limit() -> None:
 @lru_cache
 def model() -> AdaptedModel:
     return adapt(tiny_model("llama", initializer_range=0.15, vocab_size=VOCAB))
+
+
+def known(drafter: Any) -> int:
+    """Tokens that it has indexed."""
+    if isinstance(drafter, CopySpecDrafter):
+        return drafter._known
+    if isinstance(drafter, SAMDrafter):
+        return len(drafter.automaton)
+    source = getattr(drafter, "source", drafter)
+    return len(source.index)
+
+
+@pytest.mark.parametrize(
+    "method", [Lookup(min_match=1), CopySpec(gamma=1), SAM(), Rasd(layers="50%")], ids=str
+)
+def test_the_prompt_is_indexed_before_the_first_round(method: Any) -> None:
+    generator = random.Random(3)
+    prompt = [generator.randrange(3, VOCAB) for _ in range(40)] * 2
+    late, early = method.start_drafter(model()), method.start_drafter(model())
+    for drafter in (late, early):
+        sequence = Sequence(model())
+        loop.prefill(sequence, prompt)
+        drafter.begin(sequence, Sampling())
+        assert known(drafter) == len(prompt)
+    # Of two whose guesses are alike, one has to read the whole text in its first round.
+    if isinstance(method, Rasd):
+        late.source = ContextSource()
+    else:
+        late = method.start_drafter(model())
+    text = [*prompt, prompt[40]]
+    trees = [tree_of(drafter, text) for drafter in (early, late)]
+    assert known(early) == known(late) == len(text)
+    assert len(trees[0]) > 1 and trees[0].tokens == trees[1].tokens
 
 
 def generate(prompt: Seq[int], sampling: Sampling, *make: Callable[[], Drafter]) -> Any:

@@ -17,8 +17,10 @@ from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.draft_length import Fixed
+from lengthwise.engine.speculative.drafter_stats import DrafterStats
 from lengthwise.errors import LengthwiseError, RecipeError
 from lengthwise.methods.base import Method
+from lengthwise.methods.drafting import swift as module
 from lengthwise.methods.drafting._shared.layer_search import LayerSearch, matchness
 from lengthwise.methods.drafting.swift import Swift
 from lengthwise.methods.drafting.window import Retrieved, Window
@@ -123,6 +125,40 @@ def test_a_search_beats_the_first_set_and_ends() -> None:
         drafter._try(before, said)
     assert drafter.search.score >= max(first, 0.6) or drafter.search.tried == 200
     assert drafter.search.kept == drafter.runner.kept
+
+
+@pytest.mark.parametrize(("interval", "dear"), [(None, True), (3, False)])
+def test_a_trial_is_no_part_of_the_usual_time_of_a_level(monkeypatch, interval, dear) -> None:
+    """Levels take 1, trials 100, by a clock that nothing else moves."""
+    now, stats, score = [0.0], DrafterStats(), module.LayerSkipScorer.score
+
+    class Billing(Fixed):
+        def drafted(self, load: object, drafter: object, levels: int, seconds: float) -> None:
+            stats.note_time(levels, seconds)
+
+    def scored(self, *given: object, **named: object) -> torch.Tensor:
+        now[0] += 1
+        return score(self, *given, **named)
+
+    def tried(*given: object) -> float:
+        now[0] += 100
+        return 0.0
+
+    monkeypatch.setattr(module.LayerSkipScorer, "score", scored)
+    monkeypatch.setattr(module, "matchness", tried)
+    options = {} if interval is None else {"interval": interval}
+    method, policy = Swift(window=4, depth=2, skip=0.5, **options), Billing()
+    policy.clock = lambda: now[0]
+    target = model()
+    plan = replace(
+        recipes.resolve("full", target), drafters=(lambda: method.start_drafter(target),)
+    )
+    request = loop.begin(Sequence(target, plan), Sampling(), 48, ())
+    loop.start(request, loop.prefill(request.sequence, prompt(1)))
+    for _ in loop.run(request, policy):
+        pass
+    assert request.drafters[0].search.tried > 2
+    assert stats.level_seconds > 10 if dear else stats.level_seconds == 1
 
 
 @pytest.mark.parametrize(("layers", "skipped"), [(1, 0), (2, 0), (3, 1), (6, 4)])

@@ -20,6 +20,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Paper, Question, option
@@ -64,6 +66,9 @@ class CopySpecDrafter(Drafter):
         # Keys are the tokens themselves, so two runs that share a hash are still told apart.
         self._next: dict[tuple[int, ...], int] = {}
         self._known = options.gamma
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self._index(sequence.tokens)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         gamma, count = self.options.gamma, len(tokens)

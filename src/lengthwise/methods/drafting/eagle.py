@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -39,7 +38,7 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting._shared.model_drafter import bucket_of, fit_vocab
-from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, KeptByModel
 from lengthwise.models.adapted_model import AdaptedModel
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -91,15 +90,10 @@ class Eagle(Method):
                 "eagle guesses by a layer that was trained for this model, and none is named",
                 "write eagle(path=FOLDER), or use a drafter that needs no training: lookup",
             )
-        return _layer(self.path, model)
+        return _LAYERS(self.path, model)
 
     def start_drafter(self, model: AdaptedModel) -> EagleDrafter | None:
         return EagleDrafter(self, self.layer(model), model) if self.depth else None
-
-
-@lru_cache(maxsize=2)
-def _layer(path: str, model: AdaptedModel) -> DraftLayer:
-    return DraftLayer(read_checkpoint(path, FILES), model)
 
 
 class DraftLayer(nn.Module):
@@ -168,6 +162,9 @@ class DraftLayer(nn.Module):
         return found
 
 
+_LAYERS = KeptByModel(FILES, DraftLayer)
+
+
 def _known(config: dict[str, Any]) -> dict[str, Any]:
     """What a Llama layer is made of, of a published configuration."""
     names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
@@ -225,8 +222,11 @@ class EagleDrafter(Drafter):
         self._last: Tensor | None = None
 
     def begin(self, sequence: Sequence, sampling: Sampling) -> None:
-        self._features = list(sequence.noted or ())
-        self._start = len(sequence.tokens) - sum(map(len, self._features))
+        noted = list(sequence.noted or ())
+        self._start = len(sequence.tokens) - sum(map(len, noted))
+        for states in noted:
+            self._features.append(states)
+            self._read(sequence.tokens)
 
     def held(self) -> list[_HeldCache]:
         return [_HeldCache(self.cache)]
@@ -253,11 +253,12 @@ class EagleDrafter(Drafter):
                                      bucket_of(each.rank, each.prior), each.prior)  # fmt: skip
 
     def _read(self, tokens: Seq[int]) -> None:
-        """Feeds the true states of what was committed, each with the token after it."""
-        if not self._features:
+        """Feeds the true states that a token follows, each with that token."""
+        start, count = self._start, len(tokens) - 1 - self._start
+        if not self._features or count <= 0:
             return
-        states = torch.cat(self._features)
-        start, self._features = self._start, []
+        states, rest = torch.cat(self._features).tensor_split([count])
+        self._features = [rest] if len(rest) else []
         self._start = start + len(states)
         device = states.device
         after = torch.tensor(list(tokens[start + 1 : self._start + 1]), device=device)
@@ -269,8 +270,8 @@ class EagleDrafter(Drafter):
         """Candidates level by level, those of a level in order of their parents."""
         width = self.options.width
         found = self._children(last[None], [-1], [0.0])
-        front, slots = list(range(len(found))), {-1: list(range(self._length))}
-        states = {-1: last}
+        front, states = list(range(len(found))), {-1: last}
+        slots: dict[int, list[int]] = {-1: []}
         for level in range(1, depth + 1):
             best = max(front, key=lambda i: found[i].score)
             going = self.draft_depth.should_continue(
@@ -289,13 +290,18 @@ class EagleDrafter(Drafter):
         self, found: list[_Guess], front: list[int], slots: dict[int, list[int]],
         states: dict[int, Tensor], position: int,
     ) -> Tensor:  # fmt: skip
-        """The states after the candidates of `front`, which read the text and those above them."""
+        """The states after the candidates of `front`, which read the text and those above them.
+
+        slots: of each candidate that was read, the places in the cache of its path.
+        """
         device = states[-1].device
         cached = int(self.cache.get_seq_length())
         mask = torch.zeros(len(front), cached + len(front), dtype=torch.bool, device=device)
+        mask[:, : self._length] = True
         for row, number in enumerate(front):
             slots[number] = [*slots[found[number].above], cached + row]
-            mask[row, slots[number]] = True
+        rows = [row for row, number in enumerate(front) for _ in slots[number]]
+        mask[rows, [slot for number in front for slot in slots[number]]] = True
         tokens = torch.tensor([found[i].token for i in front], device=device)
         before = torch.stack([states[found[i].above] for i in front])
         positions = torch.full((len(front),), position, device=device)

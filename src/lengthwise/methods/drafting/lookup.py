@@ -30,6 +30,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import RecipeError
@@ -93,6 +95,9 @@ class LookupDrafter(Drafter):
     def __init__(self, options: Lookup) -> None:
         self.options = options
         self.index = SuffixIndex(options.min_match, options.max_match)
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self.index.extend(sequence.tokens[:])
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         self.index.extend(tokens[len(self.index) :])

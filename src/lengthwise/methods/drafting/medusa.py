@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -36,7 +35,7 @@ from lengthwise.engine.speculative.tree import Tree
 from lengthwise.errors import ModelError, Refused
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting._shared.model_drafter import bucket_of
-from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, read_checkpoint
+from lengthwise.methods.drafting._shared.trained_heads import Checkpoint, KeptByModel
 from lengthwise.methods.papers import MEDUSA
 from lengthwise.models.adapted_model import AdaptedModel
 
@@ -44,8 +43,8 @@ FILES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
 # Ranks along each path of the released tree `mc_sim_7b_63`, likeliest first.
 _TREE = (
     "0 00 1 01 2 000 10 02 3 03 4 04 20 05 001 5 06 6 07 010 11 7 08 002 30 09 8 9 100 020 12 "
-    "003 40 21 004 005 0000 011 006 030 50 13 007 008 60 040 14 70 012 200 31 22 80 050 15 101 "
-    "021 90 060 0001 16 070"
+    "003 40 21 004 005 0000 011 006 030 50 13 007 008 009 60 040 14 70 012 200 31 22 80 050 15 "
+    "101 021 90 060 0001 16 070"
 )
 PATHS = tuple(tuple(map(int, path)) for path in _TREE.split())
 
@@ -76,15 +75,10 @@ class Medusa(Method):
                 "medusa guesses by heads that were trained for this model, and none are named",
                 "write medusa(path=FOLDER), or use a drafter that needs no training: lookup",
             )
-        return Heads(_read(self.path), model)
+        return _HEADS(self.path, model)
 
     def start_drafter(self, model: AdaptedModel) -> MedusaDrafter | None:
         return MedusaDrafter(self.heads(model), PATHS[: self.nodes]) if self.nodes else None
-
-
-@lru_cache(maxsize=2)
-def _read(path: str) -> Checkpoint:
-    return read_checkpoint(path, FILES)
 
 
 class Heads:
@@ -127,11 +121,14 @@ class Heads:
         return torch.stack(found)
 
 
+_HEADS = KeptByModel(FILES, Heads)
+
+
 class MedusaDrafter(Drafter):
     """Guesses the paths of a tree from the hidden state of the last processed token."""
 
     name = "medusa"
-    wants_states = True
+    wants_states = last_state = True
 
     def __init__(self, heads: Heads, paths: Seq[tuple[int, ...]]) -> None:
         self.heads = heads

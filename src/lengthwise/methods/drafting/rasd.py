@@ -34,6 +34,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Paper, Question, option
 from lengthwise.methods.drafting._shared.draft_choice import (
@@ -122,6 +123,10 @@ class Continuation:
 
 
 class Source(Protocol):
+    def read(self, tokens: Seq[int]) -> None:
+        """Takes in a text that is there before anything is sought."""
+        ...
+
     def find(self, tokens: Seq[int], depth: int) -> list[Continuation]:
         """What followed the end of tokens, up to `depth` tokens each, the best match first."""
         ...
@@ -141,6 +146,10 @@ class RasdDrafter(ModelDrafter):
         self._begin = begin
         self.source: Source = ContextSource() if store is None else StoreSource(store)
         self._first: Tensor | None = None
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        super().begin(sequence, sampling)
+        self.source.read(sequence.tokens)
 
     def open(self, sequence: Sequence) -> Scorer:
         return self._begin(sequence)
@@ -204,9 +213,13 @@ class ContextSource:
     def __init__(self) -> None:
         self.index = SuffixIndex(1, LONGEST)
 
+    def read(self, tokens: Seq[int]) -> None:
+        """See `Source`."""
+        self.index.extend(tokens[len(self.index) :])
+
     def find(self, tokens: Seq[int], depth: int) -> list[Continuation]:
         """See `Source`: no two begin alike; each is weighted by the length of its match."""
-        self.index.extend(tokens[len(self.index) :])
+        self.read(tokens)
         places = self.index.places(IN_CONTEXT)
         total = sum(length for _, length in places)
         return [
@@ -220,6 +233,10 @@ class StoreSource:
 
     def __init__(self, store: Datastore) -> None:
         self.store = store
+
+    def read(self, tokens: Seq[int]) -> None:
+        """See `Source`: what is sought in does not grow."""
+        return None
 
     def find(self, tokens: Seq[int], depth: int) -> list[Continuation]:
         """See `Source`: all continuations of the longest match, weighted by their counts."""

@@ -30,6 +30,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
 
+from lengthwise.engine.kv_cache.sequence import Sequence
+from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative.drafter import Drafter
 from lengthwise.engine.speculative.tree import Tree
 from lengthwise.methods.base import Method, Needs, Paper, Question, option
@@ -94,6 +96,9 @@ class SAMDrafter(Drafter):
         self.options = options
         self.automaton = SuffixAutomaton()
         self.corpus = None if store is None else Corpus(store)
+
+    def begin(self, sequence: Sequence, sampling: Sampling) -> None:
+        self.automaton.extend(sequence.tokens)
 
     def propose(self, tokens: Seq[int], tree: Tree, limit: int) -> None:
         options, copied = self.options, None

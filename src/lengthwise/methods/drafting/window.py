@@ -158,6 +158,8 @@ class WindowDrafter(ModelDrafter):
                        codec=self.view.codec, selector=None, drafters=(), verifier=None,
                        policy=None)  # fmt: skip
         fork = sequence.fork(plan)
+        # The peak of what was read stays with the original.
+        fork.peak_bytes = 0
         # A selection's index names entries that are about to go.
         for _, group in fork.groups():
             group.selector = None

@@ -86,6 +86,8 @@ class ModelDrafter(Drafter):
         self.draws = draws
         self.coupled = self._noted = False
         self._rounds = 0
+        self._text: list[int] = []
+        self._known = 0
 
     @abstractmethod
     def open(self, sequence: Sequence) -> Scorer:
@@ -95,6 +97,7 @@ class ModelDrafter(Drafter):
         self.sampler = Sampler(sampling)
         self.sampler.prompt = len(sequence)
         self.vocab_size = sequence.model.vocab_size
+        self._text, self._known = [], 0
         self.runner = self.open(sequence)
 
     @property
@@ -173,14 +176,22 @@ class ModelDrafter(Drafter):
         """
         logits = fit_vocab(logits, self.vocab_size)
         sampling = self.sampler.sampling
-        # A long context costs time to copy, and only the penalty looks at it.
-        context = [*tokens, *path] if sampling.repetition_penalty != 1 else ()
+        # Only the penalty looks at it.
+        context = self._context(tokens, path) if sampling.repetition_penalty != 1 else ()
         if sampling.temperature == 0:
             return self.sampler.process(logits, context).softmax(-1)
         probs = self.sampler.probs(logits, context)
         if not self.coupled:
             return probs
         return self.sampler.perturbed(probs, len(tokens) + len(path)).softmax(-1)
+
+    def _context(self, tokens: Seq[int], path: Seq[int]) -> list[int]:
+        """The tokens, which only grow from round to round, and a path behind them: one list, of
+        which a level exchanges the end."""
+        known = min(self._known, len(tokens))
+        self._text[known:] = [*tokens[known:], *path]
+        self._known = len(tokens)
+        return self._text
 
 
 def fit_vocab(logits: Tensor, vocab_size: int) -> Tensor:

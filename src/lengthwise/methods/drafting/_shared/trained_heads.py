@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence as Seq
+import threading
+from collections.abc import Callable, Hashable, Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from lengthwise._utils.messages import first_line
 from lengthwise.errors import ModelError
+from lengthwise.models.adapted_model import AdaptedModel
+
+Made = TypeVar("Made")
+# What was made of so many checkpoints is kept for a model, the latest.
+KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,34 @@ def read_checkpoint(name: str, files: Seq[str]) -> Checkpoint:
     return Checkpoint(name, values, {k: v for k, v in weights.items() if isinstance(v, Tensor)})
 
 
+class KeptByModel(Generic[Made]):
+    """Makes what guesses of a checkpoint, and keeps it as long as the model lives.
+
+    It is kept by the model of transformers, so another wrapping of that finds it again.
+    """
+
+    def __init__(
+        self, files: Seq[str], make: Callable[[Checkpoint, AdaptedModel], Made]
+    ) -> None:  # fmt: skip
+        """files: names of the weights. make: it must not hold the model itself."""
+        self._files, self._make = files, make
+        self._made: WeakKeyDictionary[PreTrainedModel, dict[Hashable, Made]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def __call__(self, path: str, model: AdaptedModel) -> Made:
+        """What a folder or hub name holds for a model. Raises ModelError."""
+        key = path, model.device, model.dtype, model.vocab_size
+        with self._lock:
+            own = self._made.setdefault(model.model, {})
+            found = own.pop(key, None)
+            if found is None:
+                found = self._make(read_checkpoint(path, self._files), model)
+            own[key] = found
+            if len(own) > KEPT:
+                del own[next(iter(own))]
+        return found
+
+
 def _find(name: str, folder: Path, files: Seq[str]) -> Path:
     if folder.is_dir():
         found = next((folder / file for file in files if (folder / file).is_file()), None)
@@ -84,4 +120,4 @@ def _find(name: str, folder: Path, files: Seq[str]) -> Path:
     )
 
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "KeptByModel", "read_checkpoint"]
