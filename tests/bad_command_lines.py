@@ -102,6 +102,7 @@ WRITTEN: tuple[Words, ...] = (
     ("calibrate", "razor", "--force"), ("calibrate", "razor", "--trials", "3"),
     ("calibrate", "duo", "-o", "new"), ("calibrate", "duo", "--trials", "3"),
     ("calibrate", "razor", "--codes", "16"), ("calibrate", "a2ats", "--trials", "3"),
+    ("calibrate", "razor", "--position", "16"), ("calibrate", "a2ats", "--position", "-1"),
     ("calibrate", "specdec"), ("calibrate", "specdec", "-o", "no/such/head"),
     ("calibrate", "specdec", "-m", "model", "-o", "new", "--draft", "lookup"),
     ("calibrate", "r2r"), ("calibrate", "r2r", "-m", "model", "-o", "new"),

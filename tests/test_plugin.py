@@ -73,11 +73,11 @@ def test_most_of_our_own_methods_could_be_written_with_it() -> None:
     """What the classes of our roles import of engine and models is there, under the same name."""
     rooms = ("engine.kv_cache", "engine.speculative", "engine.sampling", "methods.base",
              "models.rope", "models.layer_facts", "models.adapted_model")  # fmt: skip
-    # Inside the engine, for drafters that run a model, or for kernels that read what is encoded: no
+    # Inside the engine, for drafters that run a model, or for whoever reads what is encoded: no
     # part of what a plug-in can rely on.
     inside = {
         "DraftModelRunner", "MARGIN", "MOST_GUESSES", "Goodput", "Fixed", "Offload", "Readable",
-        "FractionalSteps", "OrderFree",
+        "FractionalSteps", "OrderFree", "Selectable",
     }  # fmt: skip
     files = [path for path in METHODS.glob("*/*.py")
              if path.parent.name in ("retention", "codecs", "positions")]  # fmt: skip

@@ -71,6 +71,22 @@ def test_the_order_of_documents_is_nothing(recipe: str) -> None:
         assert float((found - other).abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_states_of_documents_are_put_together_as_far_as_they_were_noted(last: bool) -> None:
+    model = tiny("llama")
+    prefix = Sequence(model, plan_of("ape", model))
+    prefix.noted, prefix.notes_last = [], last
+    prefill(prefix, PREFIX)
+    read = [apart.read_apart(prefix, each) for each in DOCUMENTS]
+    found = apart.join(read)
+    own = [torch.cat(each.noted or [])[len(PREFIX) - len(each) :] for each in read]
+    tail = torch.cat((found.noted or [])[-2:])
+    assert torch.equal(tail, torch.cat(own[1:]))
+    assert [len(each) for each in own] == [1 if last else len(each) for each in DOCUMENTS]
+    prefill(found, QUESTION)
+    assert sum(map(len, found.noted or [])) == (1 if last else len(found))
+
+
 def twin(model: AdaptedModel, weights: ContextWeights) -> Tensor:
     """All of it in one stock forward, with a mask and positions, and the equations written out."""
     texts = [*DOCUMENTS, [*QUESTION, *ANSWER]]

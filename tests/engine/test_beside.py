@@ -9,7 +9,7 @@ import torch
 
 import lengthwise
 from lengthwise.engine import loop
-from lengthwise.engine.beside import Beside
+from lengthwise.engine.beside import Beside, takes_back
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.request import Request
 from lengthwise.engine.sampling import Sampling
@@ -105,6 +105,63 @@ def test_what_fails_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
             assert one.output[:both] == other.output[:both]
         assert not beside.read and len(mine) == 30
     assert not any(request.done for request in together)
+
+
+def broken_off(monkeypatch: pytest.MonkeyPatch, model: lengthwise.Model, beside: Beside) -> None:
+    """A step with a piece beside it whose last layer has attended when memory runs out."""
+    attend = Sequence.attend
+
+    def fail(self: Sequence, layer: int, *given: Any, **named: Any) -> Any:
+        out = attend(self, layer, *given, **named)
+        if self is beside.sequence and layer == len(model.adapted.layers) - 1:
+            raise MemoryError
+        return out
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Sequence, "attend", fail)
+        loop.step(started(model, "full", 2), beside=beside)
+    assert not beside.read
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "full", "snapkv(budget=16, window=8)", "expected_attention(budget=16)", "h2o(budget=32)",
+        "hip(budget=24, window=8, init=4, block=2, query_block=8, dense=0)",
+        "token_select(budget=32, window=16, init=2, query_block=8)",
+        "infllm(budget=32, window=16, block=4, init=2, query_block=8)",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("held", [0, 30])
+def test_what_was_broken_off_is_read_as_if_it_had_not_been(
+    monkeypatch: pytest.MonkeyPatch, recipe: str, held: int
+) -> None:
+    model = lengthwise.wrap(tiny_model("llama", max_position_embeddings=2048))
+    mine, right = (Sequence(model.adapted, model.plan(recipe), expected=120) for _ in range(2))
+    for sequence in (mine, right) if held else ():
+        loop.prefill(sequence, PROMPT[:held])
+    if not takes_back(mine):
+        assert held and mine.plan.selector is not None
+        return
+    broken_off(monkeypatch, model, Beside(mine, PROMPT[held : held + 40]))
+    # Fewer than the last queries that some remember, behind what was read before.
+    part = PROMPT[held : held + 4] if held else PROMPT[:60]
+    for sequence in (mine, right):
+        sequence.reading = 0
+        loop.prefill(sequence, part)
+    assert mine.tokens[:] == right.tokens[:] and mine.nbytes() == right.nbytes()
+    for ours, theirs in zip(mine.layers, right.layers, strict=True):
+        queries, wanted = ours.last_queries(), theirs.last_queries()
+        assert (queries is None) == (wanted is None)
+        if queries is not None and wanted is not None:
+            assert torch.allclose(queries, wanted, atol=1e-5)
+        if ours.moments is not None and theirs.moments is not None:
+            assert ours.moments.count == theirs.moments.count
+            assert torch.allclose(ours.moments.covariance(), theirs.moments.covariance(), atol=1e-5)
+    for sequence in (mine, right):
+        sequence.end_prefill()
+    logits = [loop.extend([(sequence, [5], None)])[0][0] for sequence in (mine, right)]
+    assert torch.allclose(*logits, rtol=0, atol=1e-4)
 
 
 def test_a_prompt_beyond_the_models_positions_is_refused_before_it_is_read() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from lengthwise.engine.blending import Borrowed, _place
+from lengthwise.engine.blending import Borrowed, Choice, _place, blend
 from lengthwise.engine.kv_cache.editing import opened
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
@@ -26,3 +27,18 @@ def test_keys_that_were_turned_are_those_of_reading_where_they_depend_on_place_a
         assert mine is not None and theirs is not None
         near = torch.allclose(mine.key[:, 30:54], theirs.key[:, 30:54], atol=1e-5)
         assert near == (layer == 0)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_of_a_text_of_pieces_the_last_state_is_kept_where_of_one_no_more_was_noted(
+    last: bool,
+) -> None:
+    stored, whole = Sequence(tiny("llama")), Sequence(tiny("llama"))
+    stored.noted, stored.notes_last, whole.noted = [], last, []
+    prefill(stored, STORED, 8)
+    prefill(whole, TEXT)
+    pieces = [Borrowed(stored, 9, 30, 24)]
+    new = blend(Sequence(tiny("llama")), TEXT, pieces, Choice(share=1.0)).sequence
+    found = torch.cat(new.noted or [])
+    assert len(found) == (1 if last else len(TEXT))
+    assert torch.allclose(found, whole.noted[0][-len(found) :], atol=1e-4)

@@ -141,6 +141,23 @@ def test_what_the_head_read_is_kept_for_drafters() -> None:
     assert torch.equal(mine[behind:-1], before[STOP:-1])
 
 
+@pytest.mark.parametrize(("start", "stop"), [(START, STOP), (len(TEXT) - 1, len(TEXT))])
+def test_of_an_edited_text_the_last_state_is_kept_where_no_more_was_noted(
+    start: int, stop: int
+) -> None:
+    model = tiny("llama")
+    states = []
+    for last in (True, False):
+        sequence = Sequence(model)
+        sequence.noted, sequence.notes_last = [], last
+        prefill(sequence, TEXT, 16)
+        new, _ = replace_tokens(sequence, start, stop, NEW)
+        assert new.notes_last is last
+        states.append(torch.cat(new.noted or []))
+    assert len(states[0]) == 1 and len(states[1]) == len(TEXT) + len(NEW) - (stop - start)
+    assert torch.equal(states[0], states[1][-1:])
+
+
 def test_a_watch_ends_a_forward_before_its_layer_is_written() -> None:
     model, seen = tiny("llama"), []
     whole = read(model, TEXT)

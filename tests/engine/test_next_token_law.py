@@ -14,6 +14,7 @@ from lengthwise.errors import ConstraintError, Refused
 from lengthwise.plugin import AdaptedModel, Method, NextTokenLaw, Question, Sampling, option
 from lengthwise.recipes import Recipe, parse
 from lengthwise.testing.tiny import tiny_model, tokens
+from tests.knows import knowing
 
 NEW = 12
 
@@ -177,3 +178,24 @@ def test_a_law_that_fails_at_the_end_loses_no_text(model: Model) -> None:
     found = model.generate(tokens(40), recipe(Failing(where="finish")), **asked)
     assert found.token_ids == model.generate(tokens(40), recipe(Only()), **asked).token_ids
     assert any("failed at the end" in note for note in found.metrics.notes)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("how", ["by the law", "by a stop token", "by nothing that may follow"])
+def test_guesses_beyond_the_end_of_a_text_change_nothing(
+    model: Model, temperature: float, how: str
+) -> None:
+    """Behind its end a law allows nothing, and is not what ends the text."""
+    asked = {"max_new_tokens": NEW, "stop_ids": [], "temperature": temperature, "seed": 4}
+    whole = model.generate(tokens(40), recipe(Only()), **asked).token_ids
+    law, count = Only(last=6 if how == "by the law" else 99, dead=6), 6
+    if how == "by a stop token":
+        count = whole.index(whole[5])
+        asked["stop_ids"] = [whole[5]]
+    (plain,) = model.generate_batch([tokens(40)], recipe(law), **asked)
+    (drafted,) = model.generate_batch([tokens(40)], knowing(whole, law), **asked)
+    assert plain.token_ids == drafted.token_ids == whole[:count]
+    reason = "constraint" if how == "by nothing that may follow" else "stop"
+    assert plain.metrics.finish_reason == drafted.metrics.finish_reason == reason
+    assert isinstance(drafted.failed, ConstraintError) is (reason == "constraint")
+    assert drafted.metrics.steps < plain.metrics.steps or count < 3

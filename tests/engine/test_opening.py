@@ -109,6 +109,24 @@ def test_what_a_drafter_holds_of_its_own_counts(
     assert request.metrics.kv_bytes == held_bytes([request.sequence, *own])
 
 
+@pytest.mark.parametrize(
+    ("recipe", "wholes"),
+    [
+        ("lookup", 1), ("layers", 1), ("swift(skip=0.9)", 2), ("window(sinks=2, window=8)", 2),
+        ("window(retrieved=8) + lookup", 2), ("swift(skip=0.9) + window(window=8)", 3),
+        ("window(window=8) + swift(skip=0.9)", 2),
+        ("snapkv(budget=12, window=4) + swift(skip=0.9)", 2),
+    ],
+)  # fmt: skip
+def test_a_copy_that_is_whole_for_a_moment_counts_for_the_peak(
+    model: AdaptedModel, recipe: str, wholes: int
+) -> None:
+    whole = len(TEXT) * model.bytes_per_token
+    peak = written(model, recipe, 4).metrics.kv_peak_bytes
+    # Beside them stand four tokens more, a little room, and copies that were cut.
+    assert wholes * whole <= peak < (wholes + 0.8) * whole
+
+
 def test_a_drafter_that_cannot_say_what_it_holds_is_left_out(model: AdaptedModel) -> None:
     class Lost(Drafter):
         name = "lost"

@@ -27,6 +27,11 @@ from tests.cache_recipes import RECIPES
 TEXT = tokens(400)
 LENGTHS = (7, 12, 1, 5, 48, 9, 30, 16, 2, 21)
 PROMPTS = [TEXT[start : start + length] for start, length in enumerate(LENGTHS)]
+# What plans by blocks of a prompt keeps the first of them before the last is read.
+BY_BLOCK = (
+    "hip(budget=24, window=8, init=4, block=2, query_block=8, dense=0)",
+    "token_select(budget=32, window=16, init=2, query_block=8)",
+)
 FAMILIES = ("llama", "gemma2", "phi", "qwen2_moe", "gpt_oss", "deepseek_v3", "smollm3")
 
 
@@ -146,6 +151,14 @@ def test_what_wants_more_than_the_last_logits_is_read_alone(model: Model) -> Non
     assert not packs(Sequence(model.adapted), [])
 
 
+@pytest.mark.parametrize("recipe", BY_BLOCK)
+def test_what_a_failed_forward_would_leave_changed_is_read_alone(model: Model, recipe: str) -> None:
+    held = Sequence(model.adapted, model.plan(recipe))
+    assert packs(held, TEXT[:9])
+    loop.prefill(held, TEXT[:9])
+    assert not packs(held, TEXT[9:20])
+
+
 def test_a_prompt_that_has_ended_is_not_read_on_together(model: Model) -> None:
     held = Sequence(model.adapted)
     loop.prefill(held, TEXT[:9])
@@ -244,10 +257,11 @@ def test_the_first_token_of_a_row_waits_for_its_whole_forward(
     assert [row.metrics.ttft_s for row in found] == [2.0, 3.0, 4.0]
 
 
+@pytest.mark.parametrize("recipe", ["full", *BY_BLOCK])
 def test_memory_that_runs_out_for_all_does_not_end_those_that_fit(
-    model: Model, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    wanted = model.generate_batch(PROMPTS, max_new_tokens=4, stop_ids=[])
+    wanted = model.generate_batch(PROMPTS, recipe, max_new_tokens=4, stop_ids=[])
     forward = model.adapted.forward
 
     def small(ids: Any, positions: Any, attention: Any, *rest: Any, **more: Any) -> Any:
@@ -260,7 +274,7 @@ def test_memory_that_runs_out_for_all_does_not_end_those_that_fit(
         return forward(ids, positions, attended, *rest, **more)
 
     monkeypatch.setattr(model.adapted, "forward", small)
-    found = model.generate_batch(PROMPTS, max_new_tokens=4, stop_ids=[])
+    found = model.generate_batch(PROMPTS, recipe, max_new_tokens=4, stop_ids=[])
     for length, row, right in zip(LENGTHS, found, wanted, strict=True):
         assert isinstance(row.failed, OutOfMemory) == (length == 48)
         assert row.token_ids == ([] if length == 48 else right.token_ids)

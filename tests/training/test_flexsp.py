@@ -282,7 +282,8 @@ def test_lengths_with_bytes_and_words_tell_their_rates(tmp_path: Path) -> None:
         (b'{"tokens": 5}\n[5]', [], "LENGTHS: line 2 is no object with tokens"),
         (b'{"bytes": 5}', [], "tokens of row 1 is None, and has to be a whole number"),
         (b'{"tokens": 5, "words": -1}', [], "words of row 1 is -1, and has to be a whole number"),
-        (b"\x00\xff", [], "LENGTHS: not UTF-8 text at byte 1"),
+        (b"5 \xff", [], "LENGTHS is not UTF-8: byte 0xff at offset 2"),
+        (b"\x00\xff", [], "LENGTHS is no UTF-8"),
         (b"500 600", ["--memory-gib", "nan"], "no finite number"),
         (b"500 600", ["--time-limit", "nan"], "no finite number"),
         (b"5 x", [], "'x' is not a whole number"),
@@ -303,7 +304,7 @@ def test_bad_input_of_the_command_is_one_line(
     assert says in said and "\n" not in said
 
 
-@pytest.mark.parametrize("option", ["--context", "--forgetting"])
+@pytest.mark.parametrize("option", ["--context", "--forgetting", "--gpt"])
 def test_what_is_of_the_paper_s_table_is_refused_beside_one_s_own(
     tmp_path: Path, option: str
 ) -> None:

@@ -71,7 +71,7 @@ class Beside:
             logits, steps = extend(every, [*["all"] * len(rows), "last"], found)
         except Exception as error:
             for sequence, _, _ in every:
-                sequence.discard()
+                take_back(sequence)
             say_once(
                 f"prompts are read after the steps of others, not in them: {first_line(error)}"
             )
@@ -91,6 +91,34 @@ class Beside:
         self.sequence.last_logits = logits[-1].clone()
 
 
+def takes_back(sequence: Sequence) -> bool:
+    """Whether `take_back` leaves a sequence as it was. A selection that plans by blocks of a prompt
+    keeps each before the next is read, which nothing undoes but to begin anew.
+
+    Args:
+        sequence: that is to read on.
+    """
+    return not len(sequence) or not _plans_by_block(sequence)
+
+
+def take_back(sequence: Sequence) -> None:
+    """Leaves a sequence as it was before a forward that failed.
+
+    Args:
+        sequence: that took part in it; `takes_back` held for it.
+    """
+    sequence.discard()
+    if not len(sequence) and _plans_by_block(sequence):
+        reading = sequence.reading
+        sequence.become(sequence.empty())
+        sequence.reading = reading
+
+
+def _plans_by_block(sequence: Sequence) -> bool:
+    selectors = [group.selector for _, group in sequence.groups()]
+    return any(each is not None and each.query_block is not None for each in selectors)
+
+
 def joins(device: torch.device) -> bool:
     """Whether a step may read beside its own work: on a GPU a step is replayed as a graph, which
     has no place for that.
@@ -101,4 +129,4 @@ def joins(device: torch.device) -> bool:
     return device.type != "cuda"
 
 
-__all__ = ["Beside", "joins"]
+__all__ = ["Beside", "joins", "take_back", "takes_back"]

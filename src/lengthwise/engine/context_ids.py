@@ -31,7 +31,7 @@ class ContextIds:
         """
         if self._ids.device != device:
             self._known, self._ids, self._counts = [], self._ids[:0].to(device), None
-        same = _same(self._known, context, fixed if fixed == self._fixed else 0)
+        same = common(self._known, context, fixed if fixed == self._fixed else 0)
         gone, new = self._known[same:], list(context[same:])
         self._known[same:], self._fixed = new, fixed
         if len(self._known) > len(self._ids):
@@ -62,8 +62,14 @@ class ContextIds:
         return self._counts > 0
 
 
-def _same(known: list[int], context: Seq[int], fixed: int) -> int:
-    """How many tokens both texts begin with, of which the first `fixed` are not compared."""
+def common(known: list[int], context: Seq[int], fixed: int = 0) -> int:
+    """How many tokens two texts begin with alike.
+
+    Args:
+        known: one of them.
+        context: the other.
+        fixed: of the first so many it is known; they are not compared.
+    """
     most = min(len(known), len(context))
     low = min(fixed, most)
     # Slices are compared in C: a walk along the text in Python would take 50 times as long.
@@ -82,4 +88,4 @@ def _count(counts: Tensor, ids: Tensor, by: int) -> None:
     counts.index_add_(0, ids, torch.full_like(ids, by))
 
 
-__all__ = ["ContextIds"]
+__all__ = ["ContextIds", "common"]

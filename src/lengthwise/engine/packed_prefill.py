@@ -21,6 +21,7 @@ from lengthwise._utils.bins import best_fit_decreasing
 from lengthwise._utils.messages import ran_out
 from lengthwise._utils.timings import Timings, Ways
 from lengthwise.engine import loop
+from lengthwise.engine.beside import take_back, takes_back
 from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.kernels import choice
 from lengthwise.engine.kernels.tuning import SMALL, shape_of
@@ -87,6 +88,8 @@ def packs(sequence: Sequence, tokens: Seq[int], chunk: int | None = None) -> boo
         and sequence.prompt_length is None
         and not sequence.wants_token_nll
         and sequence.noted is None
+        # Else what it holds would be wrong after a forward that failed.
+        and takes_back(sequence)
         # Else all that it holds is read again first, with other frequencies.
         and (not len(sequence) or sequence.phase(len(tokens)) == sequence.read_with)
     )
@@ -112,7 +115,7 @@ def read_together(prompts: Seq[Prompt]) -> list[torch.Tensor | Exception]:
         logits, steps = loop.extend([(sequence, tokens, None) for sequence, tokens in prompts])
     except Exception:
         for sequence, _ in prompts:
-            sequence.discard()
+            take_back(sequence)
         raise
     found: list[torch.Tensor | Exception] = []
     for (sequence, tokens), after, metadata in zip(prompts, logits, steps, strict=True):

@@ -7,6 +7,9 @@ difference does not add up (cache correction, TidalDecode).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from lengthwise.engine.chunks import chunk_of
 from lengthwise.engine.kv_cache.retention import CacheView
 from lengthwise.engine.kv_cache.rollback import cut
@@ -62,8 +65,20 @@ def reread(sequence: Sequence, length: int) -> None:
     step = chunk_of(sequence.model.device, False)
     for start in range(0, len(tokens), step):
         part = tokens[start : start + step]
-        _, (metadata,) = extend([(sequence, part, None)], "none")
+        with _as_prompt(sequence, length + len(tokens)):
+            _, (metadata,) = extend([(sequence, part, None)], "none")
         sequence.commit(metadata, part)
+
+
+@contextmanager
+def _as_prompt(sequence: Sequence, length: int) -> Iterator[None]:
+    """Within, what is fed is read as a prompt of so many tokens is: decoding one alone selects."""
+    before = sequence.prompt_length, sequence.reading
+    sequence.prompt_length, sequence.reading = None, length
+    try:
+        yield
+    finally:
+        sequence.prompt_length, sequence.reading = before
 
 
 __all__ = ["Rereading", "reread"]

@@ -13,7 +13,7 @@ import hashlib
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any, cast
 
@@ -61,8 +61,9 @@ class Sampler:
 
     rules: processors that come before those of the sampling. steering: what stands in place of
     both. row: which prompt of how many this is, counted from 0, for what is said of it. laws: what
-    changes the model's law before any of them. prompt: tokens before what is written. state: the
-    hidden state `[hidden]` that the next logits were read from, where a law wants it.
+    changes the model's law before any of them. prompt: tokens before what is written. stop_ids:
+    tokens that end the text. state: the hidden state `[hidden]` that the next logits were read
+    from, where a law wants it.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Sampler:
         self.row = row
         self.laws = laws
         self.prompt = 0
+        self.stop_ids: Set[int] = frozenset()
         self.state: Tensor | None = None
         self._text = ContextIds()
         self.obey(rules)
@@ -142,6 +144,24 @@ class Sampler:
                 law.state = self.state
             scores = asked(law, law.process, scores, written)
         return scores
+
+    def ends(self, written: Sequence[int]) -> bool:
+        """Whether a law says that the text is complete.
+
+        Args:
+            written: ids behind the prompt, at least one.
+        """
+        return any(asked(law, law.ends, written) for law in self.laws)
+
+    def over(self, context: Sequence[int]) -> bool:
+        """Whether nothing may follow: the newest token is a stop token, or the text is complete.
+
+        Args:
+            context: ids of all tokens, at least one of them written.
+        """
+        if context[-1] in self.stop_ids:
+            return True
+        return bool(self.laws) and self.ends(list(context[self.prompt :]))
 
     def require(self, largest: float, position: int, logits: Tensor) -> None:
         """Raises NotFinite where the largest of what a token is chosen from is no number.

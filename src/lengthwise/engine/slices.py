@@ -14,6 +14,7 @@ from functools import partial
 import torch
 
 from lengthwise.engine import loop
+from lengthwise.engine.beside import take_back
 from lengthwise.engine.kernels.choice import using
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.models.limits import require_positions
@@ -71,7 +72,7 @@ class Slices:
     def _end(self, logits: torch.Tensor | None) -> None:
         self.done = True
         if logits is None:
-            self.sequence.discard()
+            take_back(self.sequence)
             return
         self.sequence.commit(self._metadata, self.tokens)
         self.sequence.last_logits = logits[-1].clone()

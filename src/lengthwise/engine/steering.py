@@ -22,6 +22,8 @@ from transformers import (
 )
 from transformers.generation import logits_process as stock
 
+from lengthwise.engine.context_ids import ContextIds
+
 # What treats each row by itself, whatever its number: it is handed one. Others may hold something
 # for every row of the batch, and are handed as many.
 ALONE: tuple[type, ...] = (
@@ -55,6 +57,9 @@ class Steering:
     record: bool = False
     scores: dict[int, Tensor] = field(default_factory=dict)
     logits: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._known, self._text = list(self.shown), ContextIds()
 
     def process(self, logits: Tensor, context: Sequence[int]) -> Tensor:
         """Scores `[vocab]` of the token after context, from the model's logits `[vocab]`."""
@@ -95,7 +100,11 @@ class Steering:
         return 1 if type(asked) in ALONE else self.rows
 
     def _ids(self, new: Sequence[int], device: torch.device) -> Tensor:
-        return torch.tensor([[*self.shown, *new]], device=device)
+        # They may be long: what stays of them is not made into a tensor again. Whoever is shown
+        # them may keep them, and gets a copy.
+        self._known[len(self.shown) :] = new
+        self._text.follow(self._known, len(self.shown), device)
+        return self._text.ids.clone()[None]
 
 
 def _repeat(scores: tuple[Tensor, ...], count: int) -> tuple[Tensor, ...]:

@@ -40,7 +40,7 @@ from lengthwise.methods.retention.counting import (
     require_budget,
 )
 from lengthwise.methods.retention.head_budgets import best_by_head
-from lengthwise.methods.selection.reading import check_budget, chosen_tokens
+from lengthwise.methods.selection.reading import check_budget, check_window, chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -268,6 +268,16 @@ class ScoredSelection(Method, ABC):
             length: tokens of the text.
         """
         return cls(budget=Budget(length + 128))
+
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
+        """Raises Refused where the recipe's window leaves the budget nothing to choose.
+
+        Args:
+            model: the adapted model the recipe runs on.
+            length: tokens of the prompt.
+            placement: the whole recipe's, whose window another method may have given.
+        """
+        check_window(self.name, self.budget, 0, self.sinks + 1, placement)
 
     def placement(self, model: AdaptedModel) -> Placement:
         return Placement(window=self.window, anchored=True)

@@ -91,8 +91,10 @@ def save(kind: str, model: AdaptedModel, data: dict[str, Any], rule: str = "") -
     return path
 
 
-def find(kind: str, model: AdaptedModel, rule: str = "") -> dict[str, Any] | None:
-    """A stored artefact, or None; raises LengthwiseError where the file is damaged."""
+def find(
+    kind: str, model: AdaptedModel, rule: str = "", command: str = ""
+) -> dict[str, Any] | None:
+    """A stored artefact, or None; raises LengthwiseError where the file is damaged. See `load`."""
     path = artefact_path(kind, model, rule)
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -102,8 +104,8 @@ def find(kind: str, model: AdaptedModel, rule: str = "") -> dict[str, Any] | Non
         raise LengthwiseError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         raise LengthwiseError(
-            f"{path}: this calibration is damaged ({error}); `lengthwise calibrate {kind}` makes "
-            "it anew"
+            f"{path}: this calibration is damaged ({error}); `lengthwise calibrate "
+            f"{command or kind}` makes it anew"
         ) from error
     return found
 
@@ -117,7 +119,7 @@ def load(kind: str, model: AdaptedModel, rule: str = "", command: str = "") -> d
         rule: as for `artefact_path`.
         command: what `lengthwise calibrate` is given; empty is the kind.
     """
-    found = find(kind, model, rule)
+    found = find(kind, model, rule, command)
     if found is None:
         raise Refused(
             f"{kind} needs to be calibrated once on this {model.family!r} model",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Piece:
     """A method of a recipe: the hooks its class overrides, and what they give on this model.
 
-    reads_by_block: it selects for blocks of a prompt's queries, too.
+    reads_by_block: it selects for blocks of a prompt's queries, too. sums_attention: it deletes by
+    what all queries give each entry. splits_heads: heads of one layer keep unequal numbers.
     """
 
     method: Method
@@ -29,6 +30,8 @@ class Piece:
     placement: Placement | None = None
     contexts: ContextRule | None = None
     reads_by_block: bool = False
+    sums_attention: bool = False
+    splits_heads: bool = False
 
     @classmethod
     def of(cls, method: Method, model: AdaptedModel) -> Piece:
@@ -61,9 +64,13 @@ class Piece:
         own_frequencies(method, hooks, model)
         started = map(method.start_selector, model.layers) if "start_selector" in hooks else ()
         blocks = any(each is not None and each.query_block is not None for each in started)
+        retention = method.start_retention(model) if "start_retention" in hooks else None
+        table = method.head_table(model) if "head_table" in hooks else None
         return cls(
             method, hooks, method.frequencies(model), method.placement(model),
             method.contexts(model), blocks,
+            retention is not None and retention.wants_attention_mass,
+            any(len(policies) > 1 for policies in (table or {}).values()),
         )  # fmt: skip
 
     @property

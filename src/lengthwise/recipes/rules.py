@@ -114,7 +114,7 @@ def heads_apart(a: Piece, b: Piece) -> Refused | None:
             "those of all heads anew",
             remedy,
         )
-    if b.reads_by_block:
+    if b.reads_by_block or (b.method.prompts_only and a.splits_heads):
         return Refused(
             f"{a.name} has heads that keep unequal numbers of tokens, and {b.name} selects for "
             "blocks of a prompt over all of them",
@@ -163,7 +163,7 @@ def evict_then_retrieve(a: Piece, b: Piece) -> Refused | None:
 
 def while_reading(a: Piece, b: Piece) -> Refused | None:
     """What chooses for prompts alone finds all there until the prompt has been read."""
-    if not b.method.deletes_each_step:
+    if not (b.method.deletes_each_step or b.sums_attention):
         return None
     return Refused(
         f"{a.name} leaves most keys of a prompt unread, and {b.name} deletes by what every query "

@@ -10,6 +10,7 @@ from lengthwise.engine.attention.attend import (
     Part,
     Tempered,
     attend,
+    biased,
     joint_softmax,
     single_softmax,
     tree_softmax,
@@ -18,9 +19,12 @@ from lengthwise.engine.attention.scores import (
     attend_plain,
     column_maxima,
     column_sums,
+    head_sums,
     logits,
     lse_at,
 )
+from lengthwise.engine.kernels import part as part_module
+from lengthwise.engine.kernels.part import Biased, repeat_heads
 
 HEADS, KEY_HEADS, DIM = 4, 2, 16
 
@@ -108,6 +112,92 @@ def test_column_maxima_are_the_largest_probabilities_of_one_softmax(
     for wanted in range(3):
         found = column_maxima(parts, wanted, 0.3, 4.0, sinks)
         assert torch.allclose(found, exact[wanted].amax(1), atol=1e-6)
+
+
+def _written_out(part: Part, scaling: float, softcap: float | None = None) -> torch.Tensor:
+    """Logits with a copy of its key head for each query head, and the mask of all queries."""
+    scores = part.query @ repeat_heads(part.key, HEADS).mT * scaling
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
+    if part.log_weight is not None:
+        scores = scores + repeat_heads(part.log_weight, HEADS)[:, None]
+    queries, keys = scores.shape[1:]
+    mask = torch.ones(queries, keys).tril(keys - queries) > 0 if part.causal else part.mask
+    return scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_each_query_head_with_its_key_head(
+    kind: str, softcap: float | None
+) -> None:
+    part = _part(kind, 9, 20, torch.Generator().manual_seed(0))
+    right = _written_out(part, 0.3, softcap)
+    assert torch.allclose(logits(part, 0.3, softcap), right, atol=1e-5)
+    none = Part(part.query[:, :0], part.key, part.value)
+    assert logits(none, 0.3).shape == (HEADS, 0, part.key.shape[1])
+
+
+def _bias(distance: torch.Tensor) -> torch.Tensor:
+    return -distance * torch.tensor([0.0, 0.1, 0.5, 2.0])[:, None, None]
+
+
+@pytest.mark.parametrize("block", [1 << 24, HEADS * 29 * 4])
+@pytest.mark.parametrize("kind", ["all", "causal", "masked", "own keys"])
+def test_a_bias_of_distance_is_added_to_the_logits(
+    kind: str, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lengthwise.engine.attention.attend.SCORE_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    part = _part(kind, 9, 29, generator)
+    if kind == "causal":
+        more = _part("all", 9, 29, generator)
+        part = Part(part.query, more.key, more.value, None, True)
+    index, keys = torch.arange(20, 29), torch.arange(29)
+    found, lse = biased(Biased(part, index, keys, _bias), 0.3)
+    distance = (index[:, None] - keys).clamp_min(0)
+    scores = _written_out(part, 0.3) + _bias(distance)
+    right = scores.softmax(-1) @ repeat_heads(part.value, HEADS)
+    assert torch.allclose(found, right, atol=1e-5)
+    assert lse is not None and torch.allclose(lse, scores.logsumexp(-1), atol=1e-5)
+
+
+def test_scores_in_blocks_copy_no_keys_and_make_the_mask_of_a_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What every block does over again must not grow with the prompt."""
+    rows, copied = [], []
+    lower, repeat = part_module.lower, part_module.repeat_heads
+
+    def noting(part: Part, some: slice = slice(None)) -> torch.Tensor:
+        mask = lower(part, some)
+        rows.append(len(mask))
+        return mask
+
+    for name in ("kernels.plain", "attention.attend"):
+        monkeypatch.setattr(f"lengthwise.engine.{name}.repeat_heads",
+                            lambda x, heads: copied.append(x) or repeat(x, heads),
+                            raising=False)  # fmt: skip
+    monkeypatch.setattr(part_module, "lower", noting)
+    for name in ("attend", "scores"):
+        block = HEADS * 64 * 3
+        monkeypatch.setattr(f"lengthwise.engine.attention.{name}.SCORE_BLOCK", block)
+    part = _part("causal", 64, 0, torch.Generator().manual_seed(0))
+    right = _written_out(part, 0.3).softmax(-1)
+    _, lse = attend([part], 0.3, need_lse=True)
+    assert lse is not None
+    rows.clear()
+    index = torch.arange(64)
+    for found, expected in (
+        (column_sums(part, lse, 0.3), right.sum(1)),
+        (column_maxima([part], 0, 0.3), right.amax(1)),
+        (head_sums([part], 0.3), right.sum(0)),
+        (biased(Biased(part, index, index, lambda d: torch.zeros(1, *d.shape)), 0.3)[0],
+         right @ repeat(part.value, HEADS)),
+    ):  # fmt: skip
+        assert torch.allclose(found, expected, atol=1e-5)
+    assert rows == ([3] * 21 + [1]) * 4
+    assert not copied
 
 
 @pytest.mark.parametrize("queries", [1, 3])

@@ -9,11 +9,12 @@ from hypothesis import given, settings, strategies as st
 from lengthwise.engine.attention.attend import attend
 from lengthwise.engine.attention.scores import attend_plain
 from lengthwise.engine.kernels import attempts, choice, compiled, dequantise
+from lengthwise.engine.kernels.kernel import BLOCK
 from lengthwise.engine.kernels.part import Coded, Part
 from lengthwise.engine.kv_cache.entries import KVEntries, Readable
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
-from lengthwise.methods.codecs.int8 import Int8Codec
+from lengthwise.methods.codecs.int8 import Int8Block, Int8Codec
 from lengthwise.methods.codecs.kivi import KiviCodec
 from lengthwise.methods.codecs.pruned import PlainBlock, PrunedBlock, narrow
 from lengthwise.models.adapt import adapt
@@ -115,6 +116,65 @@ def test_where_that_fails_entries_are_decoded(
     monkeypatch.setattr(attempts, "_FAILED", set())
     with choice.using("coded=decode"):
         assert not dequantise.serves(coded)
+
+
+def pruned_and_late(queries: int, keys: int) -> tuple[list[Part], list[Part]]:
+    """Entries that lack channels and plain ones behind them: as they are stored, and decoded."""
+    key, value = torch.randn(2, KEY_HEADS, keys, 16)
+    entries = KVEntries(key, value, torch.arange(keys, dtype=torch.int32)[None])
+    kept = torch.stack([torch.randperm(16)[:10].sort().values for _ in range(KEY_HEADS)])
+    block = PrunedBlock(PlainBlock.make(narrow(entries, kept)), kept, 16)
+    query, late = torch.randn(HEADS, queries, 16), torch.randn(2, KEY_HEADS, queries + 5, 16)
+    found, plain = block.read(query), block.decode()
+    assert isinstance(found, Part)
+    own = Part(query, *late, causal=True)
+    return [found, own], [Part(query, plain.key, plain.value), own]
+
+
+@pytest.mark.parametrize("keys", [40, 5000])
+@pytest.mark.parametrize("queries", [1, 4, 33])
+@pytest.mark.parametrize("name", [name for name in BLOCK if not BLOCK[name].compiled])
+def test_kernels_read_parts_of_unequal_numbers_of_channels(
+    name: str, queries: int, keys: int
+) -> None:
+    torch.manual_seed(0)
+    stored, decoded = pruned_and_late(queries, keys)
+    right, total = attend_plain(decoded, 0.3)
+    sinks = torch.randn(HEADS)
+    with choice.using(f"block={name}"):
+        out, lse = attend(stored, 0.3, need_lse=True)
+        assert lse is not None
+        assert torch.allclose(out, right, atol=2e-5) and torch.allclose(lse, total, atol=2e-5)
+        found, expected = attend(stored, 0.3, 3.0, sinks)[0], attend_plain(decoded, 0.3, 3.0, sinks)
+        assert torch.allclose(found, expected[0], atol=2e-5)
+        alone, expected = attend(stored[:1], 0.3)[0], attend_plain(decoded[:1], 0.3)
+        assert torch.allclose(alone, expected[0], atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "decodes"),
+    [("think(recent=16)", False), ("h2o(budget=120) + think(recent=16)", True),
+     ("think(recent=16) + kivi(bits=4)", True), ("int8(residual=16)", True)],
+)  # fmt: skip
+def test_a_cpu_decodes_no_keys_that_only_lack_channels(
+    recipe: str, decodes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = adapt(tiny_model("llama", max_position_embeddings=2048))
+    text, found, decoded = tokens(205), [], []
+    for kind in (PrunedBlock, Int8Block):
+        run = kind.decode
+        monkeypatch.setattr(kind, "decode", lambda self, run=run: decoded.append("") or run(self))
+    for way in ("decode", "dequantise"):
+        sequence = Sequence(model, resolve(recipe, model))
+        prefill(sequence, text[:200])
+        sequence.end_prefill()
+        decoded.clear()
+        with choice.using(f"coded={way}"):
+            found.append((teacher_force(sequence, text[200:]), sequence._transient))
+    assert bool(decoded) == decodes
+    (right, there), (read, here) = found
+    assert torch.allclose(right, read, atol=2e-4)
+    assert there and (decodes or not here)
 
 
 @interpreted

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lengthwise.engine.kernels.part import Chosen, take_rows
+from lengthwise.engine.kernels.part import Chosen, Part, lower, take_rows
 from lengthwise.engine.kv_cache.entries import pick
 
 STORE = torch.arange(3 * 20 * 4.0).view(3, 20, 4)
@@ -48,3 +48,15 @@ def test_chosen_keys_are_copied_for_each_query_head(heads: int) -> None:
     assert part.log_weight is not None
     assert torch.equal(part.key, expected(key)) and torch.equal(part.value, expected(value))
     assert torch.equal(part.log_weight, expected(weight))
+
+
+@pytest.mark.parametrize("rows", [slice(0, 3), slice(4, 99), slice(None), slice(1, None, 3)])
+@pytest.mark.parametrize("before", [0, 6])
+def test_some_rows_of_a_causal_part_see_what_they_saw(rows: slice, before: int) -> None:
+    query, key = torch.randn(2, 9, 4), torch.randn(2, 9 + before, 4)
+    part = Part(query, key, key, causal=True)
+    seen = torch.tensor([[k <= q + before for k in range(9 + before)] for q in range(9)])
+    assert torch.equal(lower(part), seen)
+    some = part.rows(rows)
+    assert some.mask is not None and not some.causal
+    assert torch.equal(some.mask, seen[rows]) and torch.equal(some.query, query[:, rows])

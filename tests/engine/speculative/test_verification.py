@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampler import Sampler
 from lengthwise.engine.sampling import Sampling
 from lengthwise.engine.speculative import verification as verify
 from lengthwise.engine.speculative.tree import Draws, Tree
-from lengthwise.engine.speculative.verification import Lossless
+from lengthwise.engine.speculative.verification import Lossless, match
+from lengthwise.errors import ConstraintError
 from lengthwise.methods.base import Method
 from lengthwise.methods.draft_length.fixed import Fixed
 from lengthwise.methods.draft_length.goodput import Goodput
@@ -281,6 +283,60 @@ def test_typical_takes_the_longest_path_of_tokens_above_the_threshold_of_their_p
     assert typical_walk(probs.log(), tree, epsilon=0.04) == [1, 3]
     assert typical_walk(probs.log(), tree, epsilon=0.01) == [2, 3, 0]
     assert typical_walk(probs.log(), tree, epsilon=1, delta=0.9) == []
+
+
+class EndsBehind(NextTokenLaw):
+    """A text is complete behind token 1, or nothing may follow it there."""
+
+    def __init__(self, ends: bool) -> None:
+        self._ends = ends
+
+    def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
+        if written[-1] == 1:
+            raise ConstraintError("nothing may follow token 1")
+        return scores
+
+    def ends(self, written: Seq[int]) -> bool:
+        return self._ends and written[-1] == 1
+
+
+@pytest.mark.parametrize("how", ["stop token", "complete", "dead"])
+def test_typical_paths_end_where_the_text_does(how: str) -> None:
+    """All tokens are equally likely, so that every guess is typical."""
+    laws = [] if how == "stop token" else [EndsBehind(how == "complete")]
+    sampler = Sampler(Sampling(1.0, seed=1), laws=laws)
+    sampler.prompt, sampler.stop_ids = 1, {1} if how == "stop token" else frozenset()
+    tree, context, verifier = Tree(0), [2, 0], TypicalVerifier(Typical())
+    tree.add_chain([1, 2, 3])
+    end = len(tree)
+    tree.add_chain([3, 2])
+    accepted, _ = verifier.walk(tree, torch.zeros(len(tree), 4), sampler, context)
+    assert accepted == [0, end, end + 1] and context == [2, 0]
+    # Where no other path is longer, the text ends.
+    tree = Tree(0)
+    tree.add_chain([1, 2, 3])
+    accepted, token = verifier.walk(tree, torch.zeros(len(tree), 4), sampler, context)
+    said = [*(tree.tokens[node] for node in accepted[1:]), token]
+    assert said[0] == 1 and len(said) <= 2 and context == [2, 0]
+
+
+def test_a_guess_behind_which_nothing_can_be_chosen_is_the_last_token() -> None:
+    tree = Tree(0)
+    tree.add_chain([1, 2, 3])
+
+    def dead_at(place: int) -> tuple[list[int], int]:
+        def choose(node: int, below: list[int]) -> int:
+            if len(below) == place:
+                raise ValueError("nothing may follow")
+            return len(below) + 1
+
+        return match(tree, choose)
+
+    assert dead_at(9) == ([0, 1, 2, 3], 4)
+    assert dead_at(3) == ([0, 1, 2], 3)
+    assert dead_at(1) == ([0], 1)
+    with pytest.raises(ValueError, match="nothing may follow"):
+        dead_at(0)
 
 
 @pytest.mark.parametrize("method", [Fixed(), Goodput(), SpecDec(), Typical()], ids=str)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 import lengthwise
 from lengthwise.api.model import Model
 from lengthwise.errors import ConstraintError, LengthwiseError, Refused
-from lengthwise.methods.decoding._shared.beams import Beam, BeamSearch
+from lengthwise.methods.decoding._shared.beams import Beam, BeamGroup, BeamSearch, Ended
 from lengthwise.methods.decoding.beam import BeamMethod, rank_of
 from lengthwise.plugin import AdaptedModel, Method, NextTokenLaw, Question, Sampling
 from lengthwise.recipes import Recipe, parse
@@ -215,3 +215,34 @@ def test_options_are_checked() -> None:
             parse(text)
     assert str(BeamMethod(width=8)) == "beam(width=8)"
     assert issubclass(ConstraintError, LengthwiseError)
+
+
+def test_a_text_that_ends_at_once_covers_nothing() -> None:
+    ids = tokens(PROMPT)
+    first = model().generate(ids, max_new_tokens=1, stop_ids=[]).token_ids
+    assert next(iter(ours(ids, "beam(width=4, length_penalty=0)", first))) == ()
+    found = ours(ids, "beam(width=4, length_penalty=0, coverage=0.2)", first)
+    assert next(iter(found)) != ()
+    # One that ends with its first token because no more may be said has the same.
+    (short,) = model().generate(ids, "beam(width=1, coverage=0.2)", max_new_tokens=1,
+                                stop_ids=[]).drafts  # fmt: skip
+    score = float(model().score([*ids, *short.token_ids], prompt=PROMPT).sum())
+    assert short.score == pytest.approx(score + 0.2 * PROMPT * math.log(1e-10), rel=1e-3)
+
+
+@pytest.mark.parametrize("early, decided", [(True, True), (False, False), ("never", False)])
+def test_a_search_goes_on_while_a_beam_may_still_cover_the_prompt(
+    early: bool | str, decided: bool
+) -> None:
+    def searching(*alive: Beam, worst: float = -2.0) -> BeamGroup:
+        rank = rank_of("length", 1.0, 1.0)
+        ended = [Ended([1], worst, True)]
+        return BeamGroup(1, rank, early, 10, alive=list(alive), ended=ended)
+
+    whole, part = torch.ones(2), torch.tensor([1.0, 1e-4])
+    likely = Beam(None, [1, 2], logprob=-1.0, covered=part)  # type: ignore[arg-type]
+    covering = Beam(None, [1, 2], logprob=-1.5, covered=whole)  # type: ignore[arg-type]
+    assert searching(likely, covering)._decided() is decided
+    # Attention to the prompt can only rise, which "never" counts with.
+    assert searching(likely)._decided() is (early != "never")
+    assert searching(likely, covering, worst=-0.05)._decided()

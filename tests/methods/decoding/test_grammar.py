@@ -15,6 +15,7 @@ from lengthwise.methods.decoding.grammar import Grammar
 from lengthwise.recipes import parse
 from lengthwise.testing import decoders
 from lengthwise.testing.tiny import tiny_model
+from tests.knows import knowing
 from tests.methods.decoding.law_models import written_model
 
 SCHEMA = {
@@ -204,3 +205,42 @@ def test_what_a_program_holds() -> None:
                   {"regex": ""}, {"schema": [1]}, {"schema": {"a": {1}}}):  # fmt: skip
         with pytest.raises(RecipeError):
             Grammar.of(**wrong)
+
+
+@pytest.mark.parametrize("recipe", [
+    'grammar(choice="yes|no")', r'grammar(regex="[ab]{3}-[0-9]{2}")',
+    'length(max_sentences=1)', 'length(max_words=2)',
+])  # fmt: skip
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_text_that_is_guessed_to_its_end_and_on_is_the_same(
+    model, recipe: str, stops: bool
+) -> None:
+    end = model.tokenizer.eos_token_id
+    asked = {"max_new_tokens": 60, "stop_ids": [end] if stops else []}
+    plain = model.generate(PROMPT, recipe, **asked)
+    for more in ([end, 97, 98], [97, 98]):
+        guessed = knowing([*plain.token_ids, *more], *parse(recipe).methods)
+        drafted = model.generate(PROMPT, guessed, **asked)
+        assert drafted.token_ids == plain.token_ids and drafted.text == plain.text
+        assert drafted.metrics.finish_reason == plain.metrics.finish_reason
+        assert drafted.metrics.notes == plain.metrics.notes
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_what_is_forced_is_guessed_to_the_end(model, stops: bool) -> None:
+    """A choice is cut into several tokens, of which the last ends it."""
+    end = model.tokenizer.eos_token_id
+    found = model.generate(PROMPT, 'lookup + fixed(nodes=16) + grammar(choice="yes")',
+                           max_new_tokens=9, stop_ids=[end] if stops else [])  # fmt: skip
+    assert found.text == "yes" and found.metrics.finish_reason == "stop"
+    assert found.metrics.accepted["forced"] >= 1
+
+
+def test_files_lie_under_the_home_folder(model, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "schema.json").write_text('{"enum": [7]}', "utf-8")
+    (tmp_path / "x.lark").write_text('start: "u" "v"', "utf-8")
+    for recipe, text in (("json=~/schema.json", "7"), ("ebnf=~/x.lark", "uv")):
+        assert model.generate(PROMPT, f"grammar({recipe})", max_new_tokens=9).text == text
+    with pytest.raises(RecipeError, match="json=~/none.json.*no such file"):
+        model.plan("grammar(json=~/none.json)")

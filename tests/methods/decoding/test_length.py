@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, strategies as st
 
 import lengthwise
 from lengthwise.errors import RecipeError, Refused
+from lengthwise.methods.decoding import length
 from lengthwise.methods.decoding.length import Length, LengthLaw, complete_sentences
 from lengthwise.testing import decoders
 from lengthwise.testing.tiny import tiny_model, tokens
@@ -97,3 +99,39 @@ def test_what_no_text_can_be_is_refused(model) -> None:
 @pytest.mark.parametrize("check", [decoders.check_law_by_path, decoders.check_decoder_batch])
 def test_laws_of_decoders(model, check) -> None:
     check(Length, model.adapted)
+
+
+PIECES = st.sampled_from(
+    ["one", "two-", "'s", "-", "x1", "_", " ", "\n", ".", "日本", "हि", "e\u0301", "\u2019"]
+)
+
+
+@given(st.lists(PIECES, max_size=60))
+def test_words_are_counted_in_blocks_as_they_are_at_once(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(length, "_BLOCK", 5)
+        assert length._words(text) == count_words(text)
+
+
+def test_words_of_a_long_text_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    monkeypatch.setattr(
+        length, "count_words", lambda text: (looked_at.append(len(text)), count_words(text))[1]
+    )
+    text = ""
+    for number in range(3000):
+        text += f"word{number} "
+        if number % 300 == 299:
+            assert length._words(text) == number + 1
+    assert sum(looked_at) <= len(text) + 10 * 1100
+    # Going back and on another way costs its end.
+    looked_at.clear()
+    assert length._words(text[:-9] + "another") == 3000 and sum(looked_at) <= 1200
+
+
+def test_a_word_behind_the_end_of_a_line_is_another(model) -> None:
+    law = law_of(model, max_words=1)
+    assert "s" in may(law, "one") and "s" not in may(law, "one\n")
+    # A mark goes on with its word, and a Chinese character is one of its own.
+    assert "s" in may(law, "e\u0301") and "s" not in may(law, "日")

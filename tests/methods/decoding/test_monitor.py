@@ -79,6 +79,7 @@ def test_a_prompt_that_begins_a_name_is_completed(model) -> None:
 
 @pytest.mark.parametrize("prompt", [
     "x = 1.", "other.", "# obj.", "'obj.", "print('obj.", "obj", "...", "```\nobj.x\n```\nobj.",
+    "# obj.\n", "(\nobj.\n",
 ])  # fmt: skip
 def test_elsewhere_nothing_changes(model, prompt: str) -> None:
     law, scores = law_of(model, prompt), torch.randn(model.adapted.vocab_size)
@@ -89,6 +90,31 @@ def test_elsewhere_nothing_changes(model, prompt: str) -> None:
     if prompt != "obj":
         # ".put" may follow whatever has no members that are known.
         assert ".put" in allowed(model, law_of(model, prompt))
+
+
+def test_it_is_told_alike_whatever_was_guessed_before(model) -> None:
+    prompt, law = "Code:\n```\nx = ", law_of(model, "Code:\n```\nx = ")
+    for written in ("obj.", "obj.g", "'obj.", "'obj'\n", "'obj'\nobj.", "obj.s", "obj.x\n```\nobj.",
+                    "obj.x\n```\n```\nobj.", '""', '""" obj.', '"" + obj.', "",
+                    "# obj.\nobj."):  # fmt: skip
+        assert allowed(model, law, written) == allowed(model, law_of(model, prompt), written)
+
+
+def test_what_was_asked_is_kept_without_the_code(model, monkeypatch) -> None:
+    asked: list[str] = []
+
+    def names(project: str, text: str, *_: object) -> frozenset[str]:
+        asked.append(text)
+        return frozenset({"get"})
+
+    monkeypatch.setattr(sources, "_completions", names)
+    prompt = "y = 1\n" * 50
+    law = law_of(model, prompt, Monitor())
+    for written in ("a.", "a.g", "a.ge", "a.", "b.", "a.g"):
+        assert len(allowed(model, law, written)) < 100
+    # The token "get.x" holds a dot of its own.
+    assert asked == [prompt + code for code in ("a.", "a.get.", "b.", "b.get.")]
+    assert all(sum(map(len, map(repr, key))) < 50 for key in law._known)
 
 
 def test_tokens_that_hold_the_dot_do_not_pass_by(model) -> None:
@@ -130,6 +156,18 @@ def test_a_project_is_known(model, tmp_path: Path) -> None:
     (tmp_path / "shapes.py").write_text("class Box:\n    def zyx(self): pass\n", "utf-8")
     method = Monitor(project=str(tmp_path))
     assert "z" in allowed(model, law_of(model, "import shapes\nshapes.Box().", method))
+
+
+def test_files_lie_under_the_home_folder(model, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "shapes.py").write_text("class Box:\n    def zyx(self): pass\n", "utf-8")
+    (tmp_path / "m.json").write_text('{"obj": ["q"]}', "utf-8")
+    assert allowed(model, law_of(model, "obj.", Monitor(members="~/m.json"))) == {"q"}
+    found = allowed(model, law_of(model, "import shapes\nshapes.Box().", Monitor(project="~/lib")))
+    assert "z" in found and "y" not in found
+    with pytest.raises(RecipeError, match="no such folder"):
+        model.plan("monitor(project=~/none)")
 
 
 def test_a_server_that_fails_masks_nothing_and_says_so_once(model, monkeypatch) -> None:

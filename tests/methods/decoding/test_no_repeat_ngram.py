@@ -30,6 +30,37 @@ def test_it_forbids_what_transformers_forbids(size: int) -> None:
             assert torch.equal(law.process(scores, text[length:end]), theirs[0])
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_path_that_goes_back_is_forgotten(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+
+    def drawn(count: int) -> list[int]:
+        return torch.randint(0, 3, (count,), generator=generator).tolist()
+
+    prompt, path = drawn(9), []
+    law = NoRepeatLaw("no_repeat_ngram", size)
+    law.begin(SimpleNamespace(tokens=prompt), None, 9, [])  # type: ignore[arg-type]
+    for kept in (0, 5, 3, 0, 7, 2, 11, 4):
+        path = [*path[:kept], *drawn(kept + 3)]
+        ids = torch.tensor([[*prompt, *path]])
+        theirs = NoRepeatNGramLogitsProcessor(size)(ids, torch.zeros(1, 8))  # type: ignore[arg-type]
+        assert torch.equal(law.process(torch.zeros(8), path), theirs[0])
+
+
+def test_what_was_written_is_indexed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    law, added = NoRepeatLaw("no_repeat_ngram", 3), []
+    law.begin(SimpleNamespace(tokens=tokens(20)), None, 9, [])  # type: ignore[arg-type]
+    add = NoRepeatLaw._add
+    monkeypatch.setattr(
+        NoRepeatLaw, "_add", lambda self, token: (added.append(token), add(self, token))
+    )
+    text = tokens(60, 1)
+    for end in range(61):
+        law.process(torch.zeros(128), text[:end])
+    law.process(torch.zeros(128), [*text[:58], 5, 6])
+    assert added == [*text, 5, 6]
+
+
 @pytest.mark.parametrize("beside", ["full", "lookup"])
 def test_a_text_repeats_nothing(beside: str) -> None:
     model = lengthwise.wrap(tiny_model("llama", initializer_range=0.15))

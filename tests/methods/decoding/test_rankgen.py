@@ -140,3 +140,10 @@ def test_without_a_ranker_it_is_refused(model: lengthwise.Model, tmp_path: Path)
         write(model, RankGen(path=str(small)))
     with pytest.raises(LengthwiseError, match="beam"):
         RankGen(beam=0)
+
+
+def test_penalties_see_the_text_of_each_sample(model: lengthwise.Model) -> None:
+    asked = {"max_new_tokens": 12, "stop_ids": (), "repetition_penalty": 1.7}
+    plain = model.generate(PROMPT, temperature=1.0, top_p=0.9, **asked).token_ids
+    write(model, ByIds(beam=1, samples=4, tokens=0), repetition_penalty=1.7)
+    assert plain in RANKER.asked[0][1]

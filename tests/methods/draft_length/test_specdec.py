@@ -244,3 +244,11 @@ def test_labels_of_greedy_guesses_are_agreements() -> None:
     assert set(labels.tolist()) <= {0.0, 1.0}
     _, own = acceptance_head.examples(trained(1), trained(1), text)
     assert own.min() == 1
+
+
+def test_a_head_lies_under_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    acceptance_head.save(head(), tmp_path / "a.head")
+    assert SpecDec(head="~/a.head").start_policy(trained(3)).head is not None
+    with pytest.raises(LengthwiseError, match="cannot be read"):
+        SpecDec(head="~/none.head").check(trained(3))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
+import lengthwise
+from lengthwise.cli.calibrate import calibrate
+from lengthwise.cli.calibrators import Asked
+from lengthwise.cli.main import ModelChoice
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -112,24 +118,75 @@ def test_layers_with_windows_of_their_own_have_none() -> None:
 def test_codebooks_are_kept_by_their_number_and_damage_is_said(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny("llama")
+    model, alike = adapt(tiny_model("llama")), adapt(tiny_model("llama"))
     first = codebooks(model, 8, 20)
     monkeypatch.setattr(books, "measure_codebooks", lambda *a, **k: pytest.fail("they are kept"))
-    again = codebooks(model, 8, 20)
+    again = codebooks(alike, 8, 20)
     assert torch.equal(first[0].keys, again[0].keys)
     monkeypatch.undo()
     monkeypatch.setenv("LENGTHWISE_CACHE", str(cache))
     monkeypatch.setattr(books, "QUICK", 0)
-    with pytest.raises(Refused, match="lengthwise calibrate a2ats --codes 9`"):
+    with pytest.raises(Refused, match="lengthwise calibrate a2ats --codes 9 --position 20`"):
         codebooks(model, 9, 20)
+    with pytest.raises(Refused, match="lengthwise calibrate a2ats --codes 8 --position 21`"):
+        codebooks(model, 8, 21)
     with pytest.raises(Refused, match="calibrated"):
         codebooks(adapt(tiny_model("llama", seed=9)), 8, 20)
     path = calibration.artefact_path("a2ats", model, rule_of(8, 20))
     held = json.loads(path.read_text())
     held["layers"]["0"]["metric"]["data"] = "no"
-    path.write_text(json.dumps(held))
-    with pytest.raises(LengthwiseError, match="damaged; `lengthwise calibrate a2ats --codes 8`"):
-        codebooks(model, 8, 20)
+    less = {**held, "layers": {"0": held["layers"]["1"]}}
+    for text in (json.dumps(held), json.dumps(less), "{"):
+        path.write_text(text)
+        with pytest.raises(LengthwiseError, match="damaged.*a2ats --codes 8 --position 20`"):
+            codebooks(adapt(tiny_model("llama")), 8, 20)
+
+
+def test_codebooks_are_read_once_for_a_model_and_its_sequences_hold_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, read = adapt(tiny_model("llama")), []
+    unpack = books._unpack
+    monkeypatch.setattr(books, "_unpack", lambda *given: read.append("") or unpack(*given))
+    recipe = "a2ats(share=0.2, codes=8, sinks=2, window=8, position=20)"
+    held = []
+    for _ in range(2):
+        sequence = Sequence(model, resolve(recipe, model))
+        prefill(sequence, tokens(40))
+        held.append([group.selector.book for _, group in sequence.groups()])  # type: ignore[union-attr]
+    # A metric and centres of each layer.
+    assert len(read) == 2 * len(model.layers)
+    assert all(a is b for a, b in zip(*held, strict=True))
+    assert all(book.keys.device == f.device for book, f in zip(held[0], model.layers, strict=True))
+    # Another position has others; what is measured anew is read anew.
+    assert codebooks(model, 8, 21)[0] is not held[0][0]
+    before = codebooks(model, 8, 20)
+    books.calibrate_codebooks(model, 8, 20)
+    assert codebooks(model, 8, 20) is not before
+
+
+def test_what_a_refusal_says_to_calibrate_is_accepted_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lengthwise.wrap(tiny_model("llama"))
+    monkeypatch.setattr(books, "QUICK", 0)
+    monkeypatch.setattr(ModelChoice, "open", lambda _: model)
+    for recipe in ("a2ats(codes=8, position=24)", "a2ats(codes=8)"):
+        with pytest.raises(Refused) as refused:
+            resolve(recipe, model.adapted)
+        command = re.search(r"`lengthwise calibrate ([^`]*)`", str(refused.value))
+        assert command is not None
+        said = CliRunner().invoke(calibrate, command[1].split())
+        assert said.exit_code == 0, said.output
+        assert "codebooks of 8 codes" in said.output
+        resolve(recipe, model.adapted)
+    misplaced = CliRunner().invoke(calibrate, ["razor", "--position", "3"])
+    assert "--position is for calibrate a2ats" in str(misplaced.exception)
+
+
+def test_calibrate_measures_by_default_what_the_method_reads() -> None:
+    asked = Asked()
+    assert (asked.codes, asked.position) == (A2ATS.codes, A2ATS.position)
+    options = {each.name: each.default for each in calibrate.params}
+    assert (options["codes"], options["position"]) == (A2ATS.codes, A2ATS.position)
 
 
 # What is read.
@@ -142,7 +199,7 @@ def test_codes_are_taken_until_the_share_is_reached(seed: int, group: int, wante
     estimates = torch.randn(2, group, 24, generator=generator)
     labels = torch.randint(0, 24, (2, 40), generator=generator)
     sizes = torch.stack([row.bincount(minlength=24) for row in labels])
-    found = best_codes(estimates, sizes, wanted)
+    found = best_codes(estimates, sizes, wanted, 40)
     for head in range(2):
         for row in range(group):
             held, expected = 0, set()

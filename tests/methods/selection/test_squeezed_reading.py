@@ -13,6 +13,7 @@ from torch import Tensor
 from lengthwise.engine.attention.attend import Part, attend
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.layer_cache import LayerCache
+from lengthwise.engine.kv_cache.selection import Queries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill
 from lengthwise.methods.selection import squeezed as module
@@ -51,6 +52,31 @@ def test_heads_read_unequal_numbers_of_keys(seed: int, shape: tuple[int, int], l
     assert torch.equal(seen[:, :size], kept) and bool(seen[:, size:].all())
     union = kept.view(kv_heads, group, size).any(1).sum(1)
     assert choice.ids.shape[1] == int(union.max()) + later
+
+
+def test_where_all_heads_keep_all_there_is_no_choice(
+    llama: AdaptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequence = ended(llama, FLAT)
+    (_, group), *_ = sequence.groups()
+    selector, far = group.selector, group.far
+    assert isinstance(selector, ClusteredKeys)
+    heads, size = 4, selector.levels[0].labels.shape[1]
+    kept = torch.ones(heads, size, dtype=torch.bool)
+    monkeypatch.setattr(ClusteredKeys, "kept", lambda self, query: kept)
+    index = torch.tensor([ENDED])
+    query = torch.randn(heads, 1, 16)
+    queries = Queries(query, query, index, len(group.near), True, (ENDED, ENDED), group.near_start)
+    assert len(far) == size and selector.plan(queries, far) is None
+    # One head of a group keeps all, and the other does not: the group reads all under a mask.
+    kept[1, 3] = False
+    choice = selector.plan(queries, far)
+    assert choice is not None and choice.ids.shape == (2, size)
+    assert torch.equal(keys_seen(choice, heads, size), kept)
+    kept[:2, 5:] = kept[2:, 7:] = False
+    choice = selector.plan(queries, far)
+    assert choice is not None and choice.ids.shape == (2, 7)
+    assert torch.equal(keys_seen(choice, heads, size), kept)
 
 
 def test_a_head_that_keeps_nothing_reads_the_rest() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lengthwise.engine import rereading
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys
 from lengthwise.engine.kv_cache.sequence import Sequence
@@ -181,11 +182,16 @@ def corrected(model: AdaptedModel, every: int) -> Sequence:
     return sequence
 
 
-def test_entries_are_those_of_full_attention_after_a_correction(deep: AdaptedModel) -> None:
+@pytest.mark.parametrize(("every", "chunk"), [(12, 1024), (1, 1024), (12, 11)])
+def test_entries_are_those_of_full_attention_after_a_correction(
+    deep: AdaptedModel, monkeypatch: pytest.MonkeyPatch, every: int, chunk: int
+) -> None:
+    """Also where one token alone is read again, or the last piece is one."""
+    monkeypatch.setattr(rereading, "chunk_of", lambda device, scores: chunk)
     full = Sequence(deep, FULL)
     text = tokens(61 + 12)
     prefill(full, tokens(60) + text[:12])
-    sequence, plain = corrected(deep, 12), corrected(deep, 99)
+    sequence, plain = corrected(deep, every), corrected(deep, 99)
     for each in (sequence, plain):
         read_on(each, text[:12])
     assert len(sequence) == len(full) == 72

@@ -34,7 +34,6 @@ from lengthwise.engine.kernels.part import (
     Part,
     Stored,
     Tempered,
-    repeat_heads,
 )
 from lengthwise.engine.kernels.plain import logits, plain
 from lengthwise.engine.kernels.products import (
@@ -112,14 +111,15 @@ def biased(part: Biased, scaling: float, softcap: float | None = None) -> Answer
     """
     heads, queries, _ = part.query.shape
     step = max(1, SCORE_BLOCK // (heads * len(part)))
-    value = repeat_heads(part.part.value, heads)
+    value = part.part.value
     outs, lses = [], []
     for start in range(0, queries, step):
         some = part.rows(slice(start, start + step))
         scores = logits(some.part, scaling, softcap) + some.added()
         lse = torch.logsumexp(scores, -1)
-        weights = torch.exp(scores - lse[..., None]).nan_to_num_(0.0)
-        outs.append(torch.matmul(weights.to(value.dtype), value))
+        weights = torch.exp(scores - lse[..., None]).nan_to_num_(0.0).to(value.dtype)
+        out = torch.matmul(weights.reshape(len(value), -1, len(part)), value)
+        outs.append(out.view(heads, -1, value.shape[-1]))
         lses.append(lse)
     return torch.cat(outs, 1), torch.cat(lses, 1)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lengthwise.engine.attention.attend import attend
 from lengthwise.engine.kernels.part import AnyPart, Part, Tempered
-from lengthwise.engine.kernels.plain import logits, lower, plain_tempered
+from lengthwise.engine.kernels.plain import logits, plain_tempered
 from lengthwise.engine.kernels.products import SCORE_BLOCK
 
 
@@ -34,13 +34,10 @@ def column_sums(part: Part, lse: Tensor, scaling: float, softcap: float | None =
     heads, queries, _ = part.query.shape
     total = torch.zeros(heads, part.key.shape[1], device=part.query.device)
     step = max(1, SCORE_BLOCK // max(1, heads * part.key.shape[1]))
-    if part.causal:
-        part = Part(part.query, part.key, part.value, lower(part), False, part.log_weight)
     for start in range(0, queries, step):
         rows = slice(start, start + step)
-        mask = None if part.mask is None else part.mask[..., rows, :]
-        block = Part(part.query[:, rows], part.key, part.value, mask, False, part.log_weight)
-        total += torch.exp(logits(block, scaling, softcap) - lse[:, rows, None]).sum(1)
+        scores = logits(part.rows(rows), scaling, softcap)
+        total += torch.exp(scores - lse[:, rows, None]).sum(1)
     return total
 
 

@@ -32,9 +32,15 @@ def serves(asked: Part | Coded) -> bool:
     """Whether entries of a codec are to be read as they are stored, and not decoded first.
 
     A part is what a codec gives whose entries lack channels: that is a matter of the query alone.
+    On a CPU any kernel reads it, in plain products or better. Elsewhere Triton has to: other flash
+    kernels want as many channels as values have.
     """
     codes = asked.key if isinstance(asked, Part) else asked.key.codes
-    if chosen("coded", asked.query, codes) != NAME or not works(NAME, asked.query, codes):
+    if chosen("coded", asked.query, codes) != NAME:
+        return False
+    if isinstance(asked, Part) and asked.query.device.type == "cpu":
+        return True
+    if not works(NAME, asked.query, codes):
         return False
     if isinstance(asked, Part):
         return tree.can(asked.query, asked.key, asked.value)

@@ -34,8 +34,8 @@ class Part:
 
     def rows(self, rows: slice) -> Part:
         """The same for some of the queries."""
-        mask = lower(self) if self.causal else self.mask
-        mask = None if mask is None else mask[..., rows, :]
+        mask = None if self.mask is None else self.mask[..., rows, :]
+        mask = lower(self, rows) if self.causal else mask
         return replace(self, query=self.query[:, rows], mask=mask, causal=False)
 
     def keys(self, keys: slice) -> Part:
@@ -45,11 +45,11 @@ class Part:
         return Part(self.query, key, value, log_weight=weight)
 
 
-def lower(part: Part) -> Tensor:
-    """The mask bool `[queries, keys]` that a causal part stands for."""
+def lower(part: Part, rows: slice = slice(None)) -> Tensor:
+    """The mask bool `[queries, keys]` that a causal part stands for, of all queries or of some."""
     queries, keys = part.query.shape[1], part.key.shape[1]
-    ones = torch.ones(queries, keys, dtype=torch.bool, device=part.query.device)
-    return ones.tril_(keys - queries)
+    place = torch.arange(keys, device=part.query.device)
+    return place <= place[keys - queries :][rows, None]
 
 
 def take_rows(x: Tensor, ids: Tensor) -> Tensor:

@@ -51,9 +51,11 @@ def _softmax(scores: Tensor, parts: Sequence[Part], sinks: Tensor | None) -> Ans
 
 def logits(part: Part, scaling: float, softcap: float | None = None) -> Tensor:
     """Masked logits of a part, float32 `[heads, queries, keys]`; invisible ones are -inf."""
-    heads = part.query.shape[0]
-    key = repeat_heads(part.key, heads)
-    scores = torch.matmul(part.query, key.transpose(1, 2)).float() * scaling
+    heads, queries, head_dim = part.query.shape
+    key_heads, keys, _ = part.key.shape
+    # The heads of a group are so many more rows of one key head: no key is copied.
+    rows = part.query.reshape(key_heads, heads // key_heads * queries, head_dim)
+    scores = torch.matmul(rows, part.key.mT).view(heads, queries, keys).float() * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if part.log_weight is not None:

@@ -174,6 +174,23 @@ class Readable(Encoded, Protocol):
 
 
 @runtime_checkable
+class Selectable(Encoded, Protocol):
+    """Encoded entries some of which, or whose keys alone, can be decoded."""
+
+    def decode_some(self, ids: Tensor) -> KVEntries:
+        """Decodes some entries: what `decode` gives for them, to the bit.
+
+        Args:
+            ids: which ones, int64 `[n]` or `[heads, n]`, in any order.
+        """
+        ...
+
+    def decode_keys(self) -> Tensor:
+        """The keys that `decode` gives, `[heads, n, head_dim]`."""
+        ...
+
+
+@runtime_checkable
 class Deletable(Encoded, Protocol):
     """Encoded entries that can lose some of themselves without being decoded."""
 

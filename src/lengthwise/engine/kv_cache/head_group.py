@@ -205,6 +205,7 @@ class HeadGroup:
                 inputs.metadata.notes_of(rows.start),
             )  # fmt: skip
             choice = self.selector.plan(queries, self.far)
+            inputs.note_taken(self.far)
         query = inputs.far_query[:, rows]
         if choice is None:
             found: list[Part | Stored] = []
@@ -226,6 +227,7 @@ class HeadGroup:
             return [chosen]
         entries = take_by_query_head(self.far, choice.ids, query.shape[0])
         inputs.note_transient([entries])
+        inputs.note_taken(self.far)
         if choice.key_positions is not None:
             # Keys that were stored rotated and turned back carry their amplitude already.
             key = inputs.rotate_at(entries.key, choice.key_positions, amplitude=inputs.raw_near)
@@ -268,7 +270,7 @@ class HeadGroup:
                 return None
             entries = tail.take(ids)
         far = inputs.as_far(entries, self.placement, (self.near_start, stop))
-        if not inputs.raw_near:
+        if not inputs.turns_far(self.placement):
             return far
         key = inputs.rotate_by_index(far, self.placement.far_key)
         return KVEntries(key, far.value, far.index, far.log_weight)

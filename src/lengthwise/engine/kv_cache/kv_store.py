@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import Deletable, Encoded, KVEntries, concatenate, pick
+from lengthwise.engine.kv_cache.taking import every_key, joined, some_entries
 from lengthwise.errors import LengthwiseError
 
 _FIELDS = ("key", "value", "index", "log_weight", "attention_mass")
@@ -33,6 +34,8 @@ class KVStore:
 
     shared: plain entries that several stores hold by reference, and none writes to. What deletes
     or encodes needs entries of the store's own: see `own`.
+    copied: most bytes of keys and values that `take` and `keys` held beside the store, until
+    whoever counts them sets it back. What is taken of a tail alone is left out.
     """
 
     def __init__(self) -> None:
@@ -41,6 +44,7 @@ class KVStore:
         self._closed_mass: Tensor | None = None
         self._tail: KVEntries | None = None
         self._length = 0
+        self.copied = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KVStore:
         # Rows that step together share memory, of which a copy needs its own part alone.
@@ -129,7 +133,7 @@ class KVStore:
         if tail is not None and len(tail) and not self.closed and tail.attention_mass is None:
             self.shared = (*self.shared, tail)
             self._tail, self._length = None, 0
-        self.shared = _joined(self.shared, MOST_SHARED)
+        self.shared = joined(self.shared, MOST_SHARED)
         return self.shared
 
     def own(self, room: int = 0) -> None:
@@ -234,13 +238,8 @@ class KVStore:
         found = [block.decode() for block in self.closed]
         if self._closed_mass is not None:
             stats = self._closed_mass.split([len(block) for block in self.closed], 1)
-            found = [
-                replace(b, attention_mass=attention_mass)
-                for b, attention_mass in zip(found, stats, strict=True)
-            ]
-        if self._tail is not None and self._length:
-            found.append(self._tail.slice(0, self._length))
-        return [*self.shared, *found]
+            found = [replace(b, attention_mass=mass) for b, mass in zip(found, stats, strict=True)]
+        return [*self.shared, *found, *self._plain()]
 
     def read(self) -> KVEntries | None:
         """All entries in one block; copies where there are several."""
@@ -278,7 +277,7 @@ class KVStore:
             tail.attention_mass.add_(total[:, before:])
 
     def take(self, ids: Tensor) -> KVEntries:
-        """Copies some entries; encoded ones are decoded.
+        """Copies some entries; of encoded ones no others are decoded, where their codec can.
 
         Args:
             ids: which ones, `[n]` or `[heads, n]`, counted over the whole store.
@@ -286,9 +285,21 @@ class KVStore:
         if not self.closed and not self.shared:
             assert self._tail is not None
             return self._tail.take(ids)
-        everything = self.read()
-        assert everything is not None
-        return everything.take(ids)
+        found, held = some_entries([*self.shared, *self.closed, *self._plain()], ids)
+        self.copied = max(self.copied, held)
+        mass = None if self._closed_mass is None else self.attention_mass()
+        return found if mass is None else replace(found, attention_mass=pick(mass, ids))
+
+    def keys(self) -> Tensor:
+        """The keys of `read`, of at least one entry, without its values."""
+        found, held = every_key([*self.shared, *self.closed, *self._plain()])
+        self.copied = max(self.copied, held)
+        return found
+
+    def _plain(self) -> list[KVEntries]:
+        """The tail where it has entries."""
+        tail = self.tail
+        return [tail] if tail is not None and len(tail) else []
 
     def replace(self, entries: KVEntries | None, room: int = 0) -> None:
         """Holds exactly these entries, in memory of their own.
@@ -382,13 +393,3 @@ class KVStore:
         for t in self._tail.tensors():
             t[:, base : base + len(ids)] = t[:, base + ids]
         self._length = base + len(ids)
-
-
-def _joined(blocks: tuple[KVEntries, ...], most: int) -> tuple[KVEntries, ...]:
-    """The same entries in at most so many blocks, of which the smallest are copied."""
-    found = list(blocks)
-    while len(found) > most:
-        sizes = [len(block) + len(found[place]) for place, block in enumerate(found[:-1], 1)]
-        place = sizes.index(min(sizes))
-        found[place : place + 2] = [concatenate(found[place : place + 2])]
-    return tuple(found)

@@ -77,6 +77,7 @@ class LayerCache(Stepping):
         self._window: list[Tensor] = []
         self._fresh: Tensor | None = None
         self.moments: QueryMoments | None = None
+        self._moments_before: QueryMoments | None = None
 
     @property
     def own_window(self) -> bool:
@@ -112,10 +113,7 @@ class LayerCache(Stepping):
             return self._step_in_window(query, key, value, metadata)
         self.note_moments(query, metadata.start)
         inputs = self._inputs(query, key, value, metadata)
-        if self.observation.remember and self.observation.reading:
-            self._remember(inputs.near_query)
-        elif self.observation.following:
-            self._fresh = inputs.near_query
+        self.note_queries(inputs.near_query)
         stored = key if self.groups[0].placement.compact or inputs.raw_near else inputs.near_key
         self.pending = KVEntries(stored, value, metadata.index[None].int())
         if len(self.groups) == 1:
@@ -302,6 +300,14 @@ class LayerCache(Stepping):
 
     # Noting.
 
+    def note_queries(self, query: Tensor) -> None:
+        """Has rotated queries `[heads, n, head_dim]` remembered, where somebody asks for them, once
+        they are committed."""
+        if self.observation.remember and self.observation.reading:
+            self._fresh = query[:, -self.observation.remember :].clone()
+        elif self.observation.following:
+            self._fresh = query
+
     def _remember(self, query: Tensor) -> None:
         wanted = self.observation.remember
         self._window.append(query[:, -wanted:].clone())
@@ -319,13 +325,13 @@ class LayerCache(Stepping):
         skip = self.observation.moments
         if skip is None or not self.observation.reading or self.own_window:
             return
-        if self.moments is None:
-            self.moments = QueryMoments(skip)
+        self._moments_before = self.moments or QueryMoments(skip)
+        self.moments = replace(self._moments_before)
         self.moments.add(query, start)
 
     def forget_queries(self) -> None:
         self._window.clear()
-        self.moments = None
+        self.moments = self._moments_before = None
 
     def commit(self, ids: Tensor | None, first: bool = False) -> None:
         """Pending entries, or those of the accepted nodes ids, become near entries. first: whether
@@ -336,7 +342,7 @@ class LayerCache(Stepping):
             self.pending = self.pending.take(ids)
         if self._fresh is not None:
             self._remember(self._fresh if ids is None else self._fresh[:, ids])
-            self._fresh = None
+        self._fresh = self._moments_before = None
         if self.observation.stride and not self.own_window:
             self._observe(ids)
         self._observed.clear()
@@ -354,7 +360,9 @@ class LayerCache(Stepping):
         """Forgets the forward under way."""
         if self.placed:
             self.groups[0].near.retract(self.placed)
-        self.pending, self.placed, self._fresh = None, 0, None
+        if self._moments_before is not None:
+            self.moments = self._moments_before
+        self.pending, self.placed, self._fresh, self._moments_before = None, 0, None, None
         self._observed.clear()
 
     def slide_window(self, length: int, prompt: int, offset: int) -> None:

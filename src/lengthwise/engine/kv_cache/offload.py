@@ -164,6 +164,9 @@ class OffloadedKVStore(KVStore):
             return []
         return [self._take_units(torch.arange(len(self), device=self._device))]
 
+    def keys(self) -> Tensor:
+        return self.blocks()[0].key
+
     def index(self) -> Tensor:
         return torch.arange(len(self), dtype=torch.int32, device=self._device)[None]
 

@@ -123,8 +123,7 @@ def reads_plainly(cache: LayerCache) -> bool:
 
 def _place(cache: LayerCache, query: Tensor, entries: KVEntries) -> None:
     """Puts new entries in place, for which somebody else attends with the rotated query."""
-    if cache.observation.remember and cache.observation.reading:
-        cache._remember(query)
+    cache.note_queries(query)
     cache._append(cache.groups[0], entries)
     cache.placed = len(entries)
 

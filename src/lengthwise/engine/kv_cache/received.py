@@ -40,7 +40,10 @@ def _parts(group: HeadGroup, update: CacheUpdate, window: int) -> list[Part]:
     query, index = update.queries[:, -window:], update.query_index[-window:]
     length = max(sequence.expected_prompt, len(sequence))
     metadata = StepMetadata(int(index[0]), index, None, length, sequence.offset)
-    inputs = LayerInputs(metadata, sequence.model, update.layer, sequence.frequency_rule,
+    rope = sequence.model.rope
+    # Keys are stored as the layer turns them: by the plan's rule, or one of the model's own.
+    own = None if rope is None else rope.own_rule(update.layer.rotary_type)
+    inputs = LayerInputs(metadata, sequence.model, update.layer, sequence.frequency_rule or own,
                          group.placement, query, query, query, query, query)  # fmt: skip
     parts = [_near(group, inputs)]
     if group.placement.window is not None:

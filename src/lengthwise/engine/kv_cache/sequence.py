@@ -42,7 +42,7 @@ class Sequence:
     reading: tokens there will be when the prefill under way is through.
     token_nll: -log p of each token given those before it, where somebody asked for it.
     noted: the hidden states `[tokens, hidden]` that the head reads, a chunk of the prompt each,
-    where somebody asked for them; None otherwise.
+    where somebody asked for them; None otherwise. notes_last: of all tokens read, the last alone.
     offset: added to every position. apart: which tokens are documents set apart, if any.
     places: where tokens stand that are read next, if not in a row.
     position_limit: tokens that the model has positions for; None where any number will do.
@@ -69,6 +69,7 @@ class Sequence:
         self.prompt_length: int | None = None
         self.token_nll: list[float] = []
         self.noted: list[Tensor] | None = None
+        self.notes_last = False
         self.reading = self.peak_bytes = self.read_with = self._transient = 0
         self.read_again: list[int] = []
         self.lossy, self.stale, self.given = "", False, False

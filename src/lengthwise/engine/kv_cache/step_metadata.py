@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.placement import IndexMap, Placement, same
 from lengthwise.engine.kv_cache.selection import Selector
 from lengthwise.models.adapted_model import AdaptedModel
@@ -151,7 +152,15 @@ class LayerInputs:
 
     def note_copied(self, *tensors: Tensor) -> None:
         """Counts tensors that live while a layer attends."""
-        size = sum(t.numel() * t.element_size() for t in tensors)
+        self.note_bytes(sum(t.numel() * t.element_size() for t in tensors))
+
+    def note_taken(self, store: KVStore) -> None:
+        """Counts what a store has copied for its readers."""
+        self.note_bytes(store.copied)
+        store.copied = 0
+
+    def note_bytes(self, size: int) -> None:
+        """Counts bytes that are held beside the cache for a while."""
         self.metadata.transient = max(self.metadata.transient, size)
 
     # Rotation.

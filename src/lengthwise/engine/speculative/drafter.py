@@ -29,6 +29,7 @@ class Drafter(ABC):
     remember: how many of the prompt's last queries it wants noted, for a fork that compresses.
     wants_states: it reads the target's hidden states. Those of the prompt are in `Sequence.noted`
     at `begin`; `states` `[nodes, hidden]`, of all that was verified, is set before each `learn`.
+    last_state: of the prompt, the state of its last token is enough.
     notes: what the user has to know of it.
     lock: held while it begins, proposes, learns and finishes, for what it shares with requests of
     other threads.
@@ -39,6 +40,7 @@ class Drafter(ABC):
     drawing: bool = False
     remember: int = 0
     wants_states: bool = False
+    last_state: bool = False
     states: Tensor | None = None
     draft_depth: DraftDepth = DraftDepth()
     notes: Seq[str] = ()

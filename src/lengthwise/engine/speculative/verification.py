@@ -47,17 +47,25 @@ class Verifier(Protocol):
 def match(tree: Tree, choose: Callable[[int, list[int]], int]) -> tuple[list[int], int]:
     """Walks the tree along the target's own choices.
 
+    Where nothing can be chosen behind a guess, that guess is the last token. Plain decoding says it
+    first, and asks what follows in its next step, or never, as the text may end with it.
+
     Args:
         tree: what was drafted.
         choose: gets a node and the path's tokens below the root; draws the target's next token.
 
     Returns:
-        The accepted nodes, root first, and the token that follows them: drawn, but not guessed.
+        The accepted nodes, root first, and the token that follows them.
     """
     accepted = [0]
     below: list[int] = []
     while True:
-        token = choose(accepted[-1], below)
+        try:
+            token = choose(accepted[-1], below)
+        except Exception:
+            if not below:
+                raise
+            return accepted[:-1], below[-1]
         child = tree.children[accepted[-1]].get(token)
         if child is None:
             return accepted, token

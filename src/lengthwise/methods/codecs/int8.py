@@ -122,9 +122,14 @@ class Int8Block:
         return Int8Block(key, key_scale, value, value_scale, index, self.dtype)
 
     def decode(self) -> KVEntries:
-        key = self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))
         value = self.value.to(self.dtype).mul_(self.value_scale.to(self.dtype))
-        return KVEntries(key, value, self.index)
+        return KVEntries(self.decode_keys(), value, self.index)
+
+    def decode_some(self, ids: Tensor) -> KVEntries:
+        return self.take(ids).decode()
+
+    def decode_keys(self) -> Tensor:
+        return self.key.to(self.dtype).mul_(self.key_scale.to(self.dtype))
 
     def read(self, query: Tensor) -> Coded:
         key, value = (

@@ -28,6 +28,7 @@ from lengthwise.engine.kv_cache.entries import (
     Growing,
     KVEntries,
     Readable,
+    Selectable,
     pick,
 )
 from lengthwise.engine.kv_cache.kv_store import KVStore
@@ -135,6 +136,12 @@ class PlainBlock:
     def decode(self) -> KVEntries:
         return KVEntries(self.key, self.value, self.index)
 
+    def decode_some(self, ids: Tensor) -> KVEntries:
+        return self.take(ids).decode()
+
+    def decode_keys(self) -> Tensor:
+        return self.key
+
     def read(self, query: Tensor) -> Part:
         return Part(query, self.key, self.value)
 
@@ -174,10 +181,25 @@ class PrunedBlock:
         return self.inner.read(query.gather(2, kept))
 
     def decode(self) -> KVEntries:
-        # Spreading by a product with zeros and ones is exact and twice as fast as a scatter.
         found = self.inner.decode()
-        one_hot = torch.nn.functional.one_hot(self.kept, self.head_dim).to(found.key.dtype)
-        return replace(found, key=torch.bmm(found.key, one_hot))
+        return replace(found, key=self._spread(found.key))
+
+    def decode_some(self, ids: Tensor) -> KVEntries:
+        if not isinstance(self.inner, Selectable):
+            return self.decode().take(ids)
+        found = self.inner.decode_some(ids)
+        return replace(found, key=self._spread(found.key))
+
+    def decode_keys(self) -> Tensor:
+        inner = self.inner
+        key = inner.decode_keys() if isinstance(inner, Selectable) else inner.decode().key
+        return self._spread(key)
+
+    def _spread(self, key: Tensor) -> Tensor:
+        """Keys with all their channels. A product with zeros and ones is exact and twice as fast as
+        a scatter."""
+        one_hot = torch.nn.functional.one_hot(self.kept, self.head_dim).to(key.dtype)
+        return torch.bmm(key, one_hot)
 
 
 __all__ = ["PlainBlock", "PruneCodec", "PrunedBlock", "PrunedFormat", "coded", "narrow"]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lengthwise.engine.kernels.part import Coded, Codes
-from lengthwise.engine.kv_cache.entries import KVEntries
+from lengthwise.engine.kv_cache.entries import KVEntries, pick
 from lengthwise.methods.codecs.residual import join_index, to_scale
 
 Axis = Literal["channel", "token"]
@@ -111,6 +111,16 @@ class Quantised:
         )
         return replace(self, packed=packed, scale=scale, minimum=minimum)
 
+    def some(self, ids: Tensor) -> Quantised:
+        """Some of the tokens, int64 `[m]` or `[heads, m]`, each with the scales of its group."""
+        by_token = self.axis == "token"
+        place = ids if by_token else ids // self.group
+        scale, minimum = (pick(x, place) for x in (self.scale, self.minimum))
+        group = self.group if by_token else 1
+        return replace(
+            self, packed=pick(self.packed, ids), scale=scale, minimum=minimum, group=group
+        )
+
     def codes(self) -> Codes:
         """The same as kernels read it."""
         by_token = self.axis == "token"
@@ -154,6 +164,13 @@ class QuantisedEntries:
 
     def decode(self) -> KVEntries:
         return KVEntries(self.key.decode(), self.value.decode(), self.index)
+
+    def decode_some(self, ids: Tensor) -> KVEntries:
+        key, value = (each.some(ids).decode() for each in (self.key, self.value))
+        return KVEntries(key, value, pick(self.index, ids))
+
+    def decode_keys(self) -> Tensor:
+        return self.key.decode()
 
     def read(self, query: Tensor) -> Coded:
         return Coded(

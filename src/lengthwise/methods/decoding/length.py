@@ -46,8 +46,10 @@ _CLOSERS = frozenset("\"')]”’»")
 _PAIRS = (("(", ")"), ("[", "]"), ("“", "”"), ("«", "»"))
 # Before a token: what it goes on with, by how the text ends.
 _CONTEXTS = ("a", "a-", " ")
-_IN_WORD = re.compile(r"[^\W_]$")
-_JOINED = re.compile(r"[^\W_]['\u2019\-]$")
+_JOINS = "'\u2019-"
+# What stands in no word. Of a long text so many characters, and more up to it, are counted at once.
+_APART = re.compile(r"[\s.,;:!?。，、！？]")
+_BLOCK = 1024
 # Behind a text it begins a sentence of its own.
 _NEXT = " Next"
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -115,7 +117,7 @@ class LengthLaw(NextTokenLaw):
 
     def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
         text, options = self._text(written), self.options
-        words = count_words(text)
+        words = _words(text)
         if len(written) < options.min_new_tokens or words < options.min_words:
             scores[self._stop_ids] = -torch.inf
         if options.max_words is not None and self._tokens is not None:
@@ -152,15 +154,16 @@ class LengthLaw(NextTokenLaw):
         if len(written) < options.min_new_tokens:
             return False
         text = self._text(written)
-        if count_words(text) < options.min_words or not _balanced(text):
+        words = _words(text)
+        if words < options.min_words or not _balanced(text):
             return False
         if self._sentences_done(text):
             return True
-        full = options.max_words is not None and count_words(text) >= options.max_words
+        full = options.max_words is not None and words >= options.max_words
         return full and _MAY_END.search(text) is not None
 
     def finish(self, written: Seq[int]) -> None:
-        words = count_words(self._text(written))
+        words = _words(self._text(written))
         if words < self.options.min_words:
             self._notes.append(
                 f"{self.options.name}: the text has {words} words, and "
@@ -180,6 +183,21 @@ class LengthLaw(NextTokenLaw):
         return most is not None and complete_sentences(text) >= most
 
 
+def _words(text: str) -> int:
+    """`count_words` of a text that grows: what was counted of it is remembered."""
+    words = start = 0
+    while (cut := _APART.search(text, start + _BLOCK)) is not None:
+        words += _counted(text[start : cut.end()])
+        start = cut.end()
+    return words + count_words(text[start:])
+
+
+@lru_cache(maxsize=1024)
+def _counted(block: str) -> int:
+    return count_words(block)
+
+
+@lru_cache(maxsize=16)
 def complete_sentences(text: str) -> int:
     """Sentences that are at their end.
 
@@ -200,9 +218,10 @@ def _balanced(text: str) -> bool:
 
 
 def _context(text: str) -> int:
-    if _IN_WORD.search(text):
-        return 0
-    return 1 if _JOINED.search(text) else 2
+    end = text[-16:]
+    if count_words(end + "a") > count_words(end):
+        return 2
+    return 1 if end[-1] in _JOINS else 0
 
 
 class _Vocabulary:

@@ -39,21 +39,20 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line
+from lengthwise.engine.context_ids import common
 from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Needs, Paper, Question, option
 from lengthwise.methods.decoding._shared.members import Members, jedi_members, table_of
-from lengthwise.methods.decoding._shared.python_text import code_of, inside_text
+from lengthwise.methods.decoding._shared.python_text import BEGINNING, Place, inside_text, read_on
 from lengthwise.methods.decoding._shared.token_texts import TokenTexts, token_texts
 
 if TYPE_CHECKING:
     from lengthwise.engine.kv_cache.sequence import Sequence
     from lengthwise.models.adapted_model import AdaptedModel
 
-# A dot behind an expression, and the part of a name behind it.
-_TRIGGER = re.compile(r"(\w|[)\]\"'])\.((?:[^\W\d]\w*)?)$")
-# The same in a token, before whose first letter anything may stand.
+# A dot and the part of a name behind it, in a token, before whose first letter anything may stand.
 _PASSING = re.compile(r"(?:^|\w|[)\]\"'])\.([^\W\d]\w*)")
 # Tokens that pass by a trigger are asked about from this probability on.
 LIKELY = 1e-3
@@ -134,7 +133,11 @@ class MonitorLaw(NextTokenLaw):
         self.name, self._source, self._tokens = name, members, tokens
         self._before = ""
         self._stop_ids: list[int] = []
-        self._known: dict[str, frozenset[str]] = {}
+        # By length and hash of the code, which would be kept anew at each dot.
+        self._known: dict[tuple[int, int], frozenset[str]] = {}
+        # What was shown last, and where the text ended behind so many tokens of it.
+        self._path: list[int] = []
+        self._places: list[tuple[int, Place]] = [(0, BEGINNING)]
         self._failed = ""
         self._seconds, self._masked, self._asked = 0.0, 0, 0
         self._dotted = _dotted(tokens)
@@ -142,14 +145,16 @@ class MonitorLaw(NextTokenLaw):
     def __deepcopy__(self, memo: dict[int, Any]) -> MonitorLaw:
         copied = copy.copy(self)
         copied._known = dict(self._known)
+        copied._path, copied._places = list(self._path), list(self._places)
         return copied
 
     def begin(self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]) -> None:
         self._before, self._stop_ids = self._tokens.written(list(sequence.tokens)), list(stop_ids)
+        self._path, self._places = [], [(0, read_on(self._before))]
 
     def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
-        code = code_of(self._before + self._tokens.written(written))
-        if code is None or inside_text(code):
+        code = self._code(written)
+        if code is None:
             return scores
         passing = [*self._dotted.inner, *(self._dotted.leading if _expression(code) else ())]
         rare: set[int] = set()
@@ -172,13 +177,31 @@ class MonitorLaw(NextTokenLaw):
         scores[forbidden] = -torch.inf
         return scores
 
+    def _code(self, written: Seq[int]) -> str | None:
+        """The code that is open at the end of the text, as much of it as is asked about; None where
+        none is, or a string or a comment."""
+        same = common(self._path, written)
+        self._path[same:] = written[same:]
+        while self._places[-1][0] > same:
+            self._places.pop()
+        tokens, place = self._places[-1]
+        text = self._before + self._tokens.written(written)
+        if tokens < len(written):
+            place = read_on(text, place)
+            self._places.append((len(written), place))
+        if place.start < 0 or place.inside:
+            return None
+        # A table looks at what stands before a dot, and a name that is begun may follow that.
+        shown = len(text) - 2 * RECEIVER if self._source.free else 0
+        return text[max(place.start, shown) :]
+
     def _rest(self, code: str) -> frozenset[str]:
         """What of the members is not written yet; empty where nothing is known."""
-        found = _TRIGGER.search(code)
-        if found is None or not _expression(code[: found.end(1)]):
+        part = code[_word(code) :]
+        before = code[: len(code) - len(part)]
+        if not before.endswith(".") or part[:1].isdecimal() or not _expression(before[:-1]):
             return frozenset()
-        part = found.group(2)
-        names = self._names(code[: found.start(2)])
+        names = self._names(before)
         return frozenset(name[len(part) :] for name in names if name.startswith(part))
 
     def _beginning(self, rest: frozenset[str]) -> set[int]:
@@ -208,16 +231,17 @@ class MonitorLaw(NextTokenLaw):
     def _names(self, code: str) -> frozenset[str]:
         if self._source.free:
             return self._source.of(code[-RECEIVER:])
-        if code not in self._known:
+        key = len(code), hash(code)
+        if key not in self._known:
             begin = time.perf_counter()
             self._asked += 1
             try:
-                self._known[code] = self._source.of(code)
+                self._known[key] = self._source.of(code)
             except Exception as error:
-                self._known[code] = frozenset()
+                self._known[key] = frozenset()
                 self._failed = self._failed or first_line(error)
             self._seconds += time.perf_counter() - begin
-        return self._known[code]
+        return self._known[key]
 
     @property
     def notes(self) -> Seq[str]:
@@ -238,8 +262,16 @@ class MonitorLaw(NextTokenLaw):
 
 def _expression(code: str) -> bool:
     """Whether a dot that follows takes a member: it is no decimal point."""
-    found = re.search(r"\w+$", code)
-    return not found.group()[0].isdigit() if found else code.endswith((")", "]", '"', "'"))
+    start = _word(code)
+    return not code[start].isdigit() if start < len(code) else code.endswith((")", "]", '"', "'"))
+
+
+def _word(code: str) -> int:
+    """Where the run of letters, digits and underscores at the end begins."""
+    start = len(code)
+    while start and (code[start - 1].isalnum() or code[start - 1] == "_"):
+        start -= 1
+    return start
 
 
 def _dots(text: str) -> list[tuple[int, str, bool]]:

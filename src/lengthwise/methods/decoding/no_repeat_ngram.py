@@ -6,8 +6,8 @@ token that would repeat a trigram of the text is forbidden.
     forbidden = tokens that followed the newest size - 1 tokens somewhere before
 
 The meaning is that of transformers' `no_repeat_ngram_size`: the n-grams of the prompt count, those
-across its end too, and stop tokens are tokens like any other. Ours indexes the prompt once, where
-transformers goes through the whole text at every token.
+across its end too, and stop tokens are tokens like any other. Ours keeps an index of the text that
+was shown last, where transformers goes through the whole text at every token.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from lengthwise.engine.context_ids import common
 from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import ConstraintError
@@ -52,28 +53,32 @@ class NoRepeatNgram(Method):
 
 
 class NoRepeatLaw(NextTokenLaw):
-    """Forbids what followed the newest tokens before."""
+    """Forbids what followed the newest tokens before.
+
+    A text goes on by a token, and a guess or another beam takes it back to where they part: what
+    was counted of its end is taken off again.
+    """
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self._size = name, size
-        self._followed: dict[tuple[int, ...], set[int]] = defaultdict(set)
-        self._end: list[int] = []
+        # What followed so many tokens in a row, and how often.
+        self._followed: dict[tuple[int, ...], dict[int, int]] = defaultdict(dict)
+        self._text: list[int] = []
+        self._prompt = 0
 
     def begin(self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]) -> None:
-        prompt = list(sequence.tokens)
-        self._end = prompt[max(0, len(prompt) - self._size + 1) :]
         self._followed.clear()
-        for key, token in _grams(prompt, self._size):
-            self._followed[key].add(token)
+        self._text = []
+        for token in sequence.tokens:
+            self._add(token)
+        self._prompt = len(self._text)
 
     def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
-        text = [*self._end, *written]
-        newest = tuple(text[len(text) - self._size + 1 :])
+        self._go(written)
+        newest = self._newest()
         if len(newest) < self._size - 1:
             return scores
-        forbidden = {token for key, token in _grams(text, self._size) if key == newest}
-        forbidden |= self._followed.get(newest, set())
-        scores[sorted(forbidden)] = -torch.inf
+        scores[sorted(self._followed.get(newest, ()))] = -torch.inf
         if not bool(scores.isfinite().any()):
             raise ConstraintError(
                 f"{self.name}: nothing may follow token {len(written)}: every token would repeat "
@@ -81,12 +86,31 @@ class NoRepeatLaw(NextTokenLaw):
             )
         return scores
 
+    def _go(self, written: Seq[int]) -> None:
+        """Goes over to another text behind the prompt."""
+        same = common(self._text[self._prompt :], written)
+        while len(self._text) > self._prompt + same:
+            self._take()
+        for token in written[same:]:
+            self._add(token)
 
-def _grams(text: Seq[int], size: int) -> list[tuple[tuple[int, ...], int]]:
-    """Every `size` tokens in a row: all but the last, and the last."""
-    return [
-        (tuple(text[at : at + size - 1]), text[at + size - 1]) for at in range(len(text) - size + 1)
-    ]
+    def _newest(self) -> tuple[int, ...]:
+        """The last size - 1 tokens, or all where there are fewer."""
+        return tuple(self._text[max(0, len(self._text) - self._size + 1) :])
+
+    def _add(self, token: int) -> None:
+        if len(self._text) >= self._size - 1:
+            followed = self._followed[self._newest()]
+            followed[token] = followed.get(token, 0) + 1
+        self._text.append(token)
+
+    def _take(self) -> None:
+        token = self._text.pop()
+        if len(self._text) >= self._size - 1:
+            followed = self._followed[self._newest()]
+            followed[token] -= 1
+            if not followed[token]:
+                del followed[token]
 
 
 __all__ = ["NoRepeatLaw", "NoRepeatNgram"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line
+from lengthwise.engine.context_ids import ContextIds
 from lengthwise.engine.next_token_law import NextTokenLaw
 from lengthwise.engine.sampling import Sampling
 from lengthwise.errors import ConstraintError, RecipeError
@@ -67,13 +68,20 @@ class PrefixAllowedLaw(NextTokenLaw):
 
     def __init__(self, name: str, fn: PrefixAllowed) -> None:
         self.name, self._fn = name, fn
-        self._prompt: list[int] = []
+        self._context: list[int] = []
+        self._prompt = 0
+        self._text = ContextIds()
 
     def begin(self, sequence: Sequence, sampling: Sampling, limit: int, stop_ids: Seq[int]) -> None:
-        self._prompt = list(sequence.tokens)
+        self._context = list(sequence.tokens)
+        self._prompt = len(self._context)
+        self._text = ContextIds()
 
     def process(self, scores: Tensor, written: Seq[int]) -> Tensor:
-        ids = torch.tensor([*self._prompt, *written], device=scores.device)
+        self._context[self._prompt :] = written
+        self._text.follow(self._context, self._prompt, scores.device)
+        # The function may keep what it is shown.
+        ids = self._text.ids.clone()
         where = f"{self.name}: nothing may follow token {len(written)}"
         try:
             allowed = torch.tensor(list(self._fn(0, ids)), dtype=torch.int64, device=scores.device)

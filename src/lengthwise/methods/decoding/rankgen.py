@@ -35,7 +35,6 @@ from torch import Tensor
 
 from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
 from lengthwise.engine.kv_cache.sequence import Sequence
-from lengthwise.engine.next_token_law import asked
 from lengthwise.engine.sampler import DRAWN, Sampler
 from lengthwise.errors import Refused
 from lengthwise.methods.base import Method, Paper, Question, option
@@ -144,6 +143,7 @@ class RankedSamples(DecodingMode):
 
     def start(self, sequence: Sequence, logits: Tensor) -> None:
         self.prompt = list(sequence.tokens)
+        self._context = list(self.prompt)
         # The first fork freezes what the prompt left, and all others hold it in common.
         root = _Text(sequence.branch(), logits=logits)
         self._draw([root], self.options.beam * self.options.samples)
@@ -199,7 +199,9 @@ class RankedSamples(DecodingMode):
 
     def _grow(self, text: _Text, logits: Tensor) -> None:
         """One token more, drawn by the text's own noise."""
-        sampler, context = self.sampler, [*self.prompt, *text.tokens]
+        sampler, context = self.sampler, self._context
+        # The prompt may be long, and stays: what stands behind it is exchanged.
+        context[len(self.prompt) :] = text.tokens
         scores = sampler.process(logits, context)
         if sampler.sampling.temperature > 0:
             scores = scores.log_softmax(-1) + sampler.noise(len(context), scores, text.stream)
@@ -208,8 +210,7 @@ class RankedSamples(DecodingMode):
             text.ended = text.by_stop = True
             return
         text.tokens.append(token)
-        complete = any(asked(law, law.ends, text.tokens) for law in sampler.laws)
-        text.ended = complete or len(text.tokens) >= self.limit
+        text.ended = sampler.ends(text.tokens) or len(text.tokens) >= self.limit
 
     def _choose(self) -> None:
         """Ends the chunk where all of its texts are drawn: the best go on."""

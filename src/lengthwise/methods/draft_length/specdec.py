@@ -25,6 +25,7 @@ without delay.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import ClassVar
@@ -78,7 +79,7 @@ class SpecDec(Method):
         """The head, if one is named; raises Refused where it was trained for another target."""
         if self.head is None:
             return None
-        head = acceptance_head.load(self.head)
+        head = acceptance_head.load(os.path.expanduser(self.head))
         if head.target != fingerprint(model):
             raise Refused(
                 f"{self.head} was trained for another target than this {model.family!r} model",

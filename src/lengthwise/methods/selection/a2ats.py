@@ -69,7 +69,9 @@ class A2ATS(Method):
     codes: int = option(4096, "codes of a key head; `lengthwise calibrate a2ats` makes them", low=2)
     sinks: int = option(8, "first tokens, always read", low=0)
     window: int = option(64, "newest tokens, always read", low=1)
-    position: int = option(2048, "at which queries are scored (WRoPE)", low=0)
+    position: int = option(
+        2048, "at which queries are scored (WRoPE): `calibrate a2ats --position`", low=0
+    )
 
     @classmethod
     def example(cls) -> A2ATS:
@@ -95,7 +97,7 @@ class A2ATS(Method):
         return None
 
     def _start(self, books: dict[int, Codebook], layer: LayerFacts) -> Selector | None:
-        return CodedKeys(self, books[layer.index].on(layer.device))
+        return CodedKeys(self, books[layer.index])
 
 
 class CodedKeys:
@@ -117,6 +119,8 @@ class CodedKeys:
         self.codes = torch.empty(heads, 0, dtype=torch.int32, device=device)
         self.sizes = torch.zeros(heads, count, dtype=torch.int64, device=device)
         self.first = torch.arange(heads, device=device)[:, None] * count
+        # On the host, where it can be looked at without waiting for a device.
+        self.place = torch.tensor([method.position])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CodedKeys:
         # The codebook is the model's, and codes are replaced when more come: forks hold the same.
@@ -144,12 +148,11 @@ class CodedKeys:
 
     def plan(self, queries: Queries, far: KVStore) -> SelectedKeys | None:
         method, count = self.method, self.codes.shape[1]
-        wanted = int(method.share * (queries.span[1] + 1))
-        if wanted >= count - method.sinks or queries.rotate is None:
+        wanted, coded = int(method.share * (queries.span[1] + 1)), count - method.sinks
+        if wanted >= coded or queries.rotate is None:
             return None
-        where = torch.tensor([method.position], device=queries.raw.device)
-        query = queries.rotate(queries.raw[:, -1:], where)
-        best = best_codes(self.estimates(query), self.sizes, wanted)
+        query = queries.rotate(queries.raw[:, -1:], self.place)
+        best = best_codes(self.estimates(query), self.sizes, wanted, coded)
         kept = best.any(1).flatten().index_select(0, self.codes.flatten()).view(-1, count)
         kept[:, : method.sinks] = True
         return union_of(kept, len(query))
@@ -161,20 +164,21 @@ class CodedKeys:
         return torch.bmm(grouped, self.book.keys.mT)
 
 
-def best_codes(estimates: Tensor, sizes: Tensor, wanted: int) -> Tensor:
+def best_codes(estimates: Tensor, sizes: Tensor, wanted: int, total: int) -> Tensor:
     """The codes with the largest estimates, until they have as many keys as are wanted.
 
     Args:
         estimates: float32 `[kv_heads, group, codes]`.
         sizes: keys of each code, int64 `[kv_heads, codes]`.
         wanted: keys.
+        total: keys of all codes of a head.
 
     Returns:
         Bool `[kv_heads, group, codes]`.
     """
-    codes, total = sizes.shape[1], int(sizes[0].sum())
+    codes = sizes.shape[1]
     # Four times as many codes as an even share of them has nearly always keys enough.
-    few = min(codes, max(8, math.ceil(4 * codes * wanted / max(1, total))))
+    few = min(codes, max(8, math.ceil(4 * codes * wanted / total)))
     for count in dict.fromkeys((few, codes)):
         order = estimates.topk(count, -1).indices
         held = sizes[:, None].expand_as(estimates).gather(2, order)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -38,8 +39,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """Of one layer. metric: L, `[kv_heads, head_dim, head_dim]`. centres: codes in its space,
-    `[kv_heads, codes, head_dim]`. keys: what stands for a key, c L^-1, of the same shape."""
+    """Of one layer; all sequences of a model hold one object.
+
+    metric: L, `[kv_heads, head_dim, head_dim]`. centres: codes in its space, `[kv_heads, codes,
+    head_dim]`. keys: what stands for a key, c L^-1, of the same shape.
+    """
 
     metric: Tensor
     centres: Tensor
@@ -52,9 +56,7 @@ class Codebook:
         return cls(metric, centres, keys)
 
     def on(self, device: torch.device) -> Codebook:
-        """The same where a layer attends. Sequences of one plan hold one object."""
-        if device == self.keys.device:
-            return self
+        """The same where a layer attends."""
         return Codebook(self.metric.to(device), self.centres.to(device), self.keys.to(device))
 
     def encode(self, key: Tensor) -> Tensor:
@@ -62,8 +64,12 @@ class Codebook:
         return nearest(torch.bmm(key.float(), self.metric), self.centres)[0]
 
 
+# Of each model, by what was measured: read once, however many sequences begin.
+_BOOKS: WeakKeyDictionary[AdaptedModel, dict[str, dict[int, Codebook]]] = WeakKeyDictionary()
+
+
 def codebooks(model: AdaptedModel, codes: int, position: int) -> dict[int, Codebook]:
-    """By layer: stored, or measured now where that is a moment's work.
+    """By layer: read before, stored, or measured now where that is a moment's work.
 
     Args:
         model: the adapted model the recipe runs on.
@@ -71,26 +77,36 @@ def codebooks(model: AdaptedModel, codes: int, position: int) -> dict[int, Codeb
         position: at which queries are scored.
 
     Raises:
-        Refused: for a model that was not calibrated with as many codes, with the command.
+        Refused: for a model that was not calibrated with as many codes, or at this position, with
+            the command.
         LengthwiseError: for a damaged file.
     """
-    rule = rule_of(codes, position)
-    found = calibration.find(KIND, model, rule)
+    rule, known = rule_of(codes, position), _BOOKS.setdefault(model, {})
+    if rule not in known:
+        known[rule] = _read(model, codes, position)
+    return known[rule]
+
+
+def _read(model: AdaptedModel, codes: int, position: int) -> dict[int, Codebook]:
+    """`codebooks` from the file."""
+    rule, command = rule_of(codes, position), f"{KIND} --codes {codes} --position {position}"
+    found = calibration.find(KIND, model, rule, command)
     if found is None and _work(model, codes) <= QUICK:
         calibrate_codebooks(model, codes, position)
     if found is None:
-        found = calibration.load(KIND, model, rule, f"{KIND} --codes {codes}")
+        found = calibration.load(KIND, model, rule, command)
     try:
-        return {
-            int(layer): Codebook.of(_unpack(held["metric"]), _unpack(held["centres"]))
-            for layer, held in found["layers"].items()
+        held = {f: found["layers"][str(f.index)] for f in model.layers if f.window is None}
+        books = {
+            f: Codebook.of(_unpack(each["metric"]), _unpack(each["centres"]))
+            for f, each in held.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         path = calibration.artefact_path(KIND, model, rule)
         raise LengthwiseError(
-            f"{path}: these codebooks are damaged; `lengthwise calibrate {KIND} --codes {codes}` "
-            "makes them anew"
+            f"{path}: these codebooks are damaged; `lengthwise calibrate {command}` makes them anew"
         ) from error
+    return {f.index: book.on(f.device) for f, book in books.items()}
 
 
 def rule_of(codes: int, position: int) -> str:
@@ -102,8 +118,11 @@ def calibrate_codebooks(
     model: AdaptedModel, codes: int, position: int, progress: Progress | None = None
 ) -> Path:
     """Measures codebooks and keeps them; returns where they lie. See `measure_codebooks`."""
+    rule = rule_of(codes, position)
     found = measure_codebooks(model, codes, position, progress=progress)
-    return calibration.save(KIND, model, found, rule_of(codes, position))
+    path = calibration.save(KIND, model, found, rule)
+    _BOOKS.get(model, {}).pop(rule, None)
+    return path
 
 
 def _work(model: AdaptedModel, codes: int) -> int:

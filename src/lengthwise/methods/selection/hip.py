@@ -40,16 +40,16 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore
-from lengthwise.engine.kv_cache.placement import Placement
+from lengthwise.engine.kv_cache.placement import MAX_SLACK, Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import (
     check_budget,
     check_offload,
+    check_window,
     chosen_tokens,
     far_keys,
     offload_option,
-    overhang,
 )
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
@@ -122,6 +122,10 @@ class HiP(Method):
     def check(self, model: AdaptedModel) -> None:
         check_offload(self, self.offload, model)
 
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
+        beside = self.init + self.block - 1
+        check_window(self.name, self.budget, beside, self.block, placement)
+
     def placement(self, model: AdaptedModel) -> Placement:
         away = Offload(self.offload, self.init, UNIT, UNITS)
         return Placement(
@@ -165,10 +169,11 @@ class _Search:
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
         method = self.method
-        fits = self.held + method.window + overhang(method.window)
-        if method.interval == 1 or (
-            method.budget.unit == "tokens" and fits <= method.budget.amount
-        ):
+        # Of the window, which may be another method's: it overhangs by less than MAX_SLACK, and a
+        # mask may be for queries behind its next move, fewer than an interval.
+        most = self.held + length - boundary + MAX_SLACK + method.interval
+        whole = method.budget.unit == "tokens" and most <= method.budget.amount
+        if method.interval == 1 or whole:
             return None
         return self._end(length, boundary) - length
 

@@ -26,7 +26,7 @@ from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.bounds import Bounds, keys_of
-from lengthwise.methods.selection.reading import check_budget, chosen_tokens
+from lengthwise.methods.selection.reading import check_budget, check_window, chosen_tokens
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -70,6 +70,10 @@ class Quest(Method):
     @classmethod
     def identity(cls, length: int) -> Quest:
         return cls(budget=Budget(length + 128))
+
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
+        least = LEAST_PAGES * self.page
+        check_window(self.name, self.budget, self.page - 1, least, placement)
 
     def placement(self, model: AdaptedModel) -> Placement:
         return Placement(window=self.window, anchored=True)

@@ -10,11 +10,11 @@ rest is chosen. So no query reads more than was asked, except where an option sa
 
 from __future__ import annotations
 
-from torch import Tensor, cat
+from torch import Tensor
 
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import PLACES
-from lengthwise.engine.kv_cache.placement import slack_of
+from lengthwise.engine.kv_cache.placement import Placement, slack_of
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
@@ -44,6 +44,30 @@ def check_budget(name: str, budget: Budget, always: int, least: int, window: int
         )
 
 
+def check_window(name: str, budget: Budget, beside: int, least: int, placement: Placement) -> None:
+    """Raises Refused where a recipe's window, which may be another method's, leaves a budget fewer
+    than `least` tokens to choose.
+
+    Args:
+        name: of the method.
+        budget: tokens that a query reads in all, or a share, which chooses at least `least`.
+        beside: tokens that are read in any case beside the window.
+        least: what has to be left.
+        placement: the recipe's.
+    """
+    window = placement.window
+    if window is None or budget.unit != "tokens":
+        return
+    always = window + overhang(window) + beside
+    if budget.tokens(0, 1.0) < always + least:
+        raise Refused(
+            f"{name}(budget={budget}): in this recipe the window is {window} tokens, {always} are "
+            f"read in any case and at least {least} must be left to choose",
+            f"give {name}(budget={always + least}) or more, or a smaller window to the method that "
+            "places far tokens",
+        )
+
+
 def chosen_tokens(budget: Budget, always: int, least: int, last: int) -> int:
     """Far tokens that may be chosen where `always` are read in any case.
 
@@ -62,8 +86,7 @@ def far_keys(far: KVStore) -> Tensor:
     Args:
         far: the far entries of one layer, at least one.
     """
-    blocks = far.blocks()
-    return blocks[0].key if len(blocks) == 1 else cat([block.key for block in blocks], 1)
+    return far.keys()
 
 
 def by_key_head(query: Tensor, kv_heads: int) -> Tensor:
@@ -95,6 +118,6 @@ def check_offload(method: Method, where: str, model: AdaptedModel) -> None:
 
 
 __all__ = [
-    "by_key_head", "check_budget", "check_offload", "chosen_tokens", "far_keys", "offload_option",
-    "overhang",
+    "by_key_head", "check_budget", "check_offload", "check_window", "chosen_tokens", "far_keys",
+    "offload_option", "overhang",
 ]  # fmt: skip

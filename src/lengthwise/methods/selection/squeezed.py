@@ -260,7 +260,9 @@ class ClusteredKeys:
         if not self.levels:
             return None
         kept = self.kept(queries.far[:, -1:])
-        return None if bool(kept.all()) else selected(kept, far.key_heads, len(far))
+        choice = selected(kept, far.key_heads, len(far))
+        # A device is asked only where some key head reads all.
+        return None if choice.ids.shape[1] == len(far) and bool(kept.all()) else choice
 
     def kept(self, query: Tensor) -> Tensor:
         """Which keys of the prompt a query `[heads, 1, head_dim]` reads: bool `[heads, n]`."""

@@ -47,6 +47,7 @@ from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import (
     by_key_head,
     check_budget,
+    check_window,
     chosen_tokens,
     far_keys,
 )
@@ -122,6 +123,9 @@ class Tidal(Method):
                 "leave out reselect, which finds the best one",
             )
         self.selectors(model)
+
+    def check_prompt(self, model: AdaptedModel, length: int, placement: Placement) -> None:
+        check_window(self.name, self.budget, 0, 1, placement)
 
     def _layers(self, model: AdaptedModel) -> tuple[int, list[int]]:
         """The layer that selects first, and those behind it without a window of their own."""

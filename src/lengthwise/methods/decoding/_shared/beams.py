@@ -8,7 +8,7 @@ transformers' beam search, so that both give the same texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence as Seq, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +17,6 @@ from lengthwise.engine.decoding_mode import Alternative, DecodingMode, StepInput
 from lengthwise.engine.kv_cache.received import newest_attention
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.kv_cache.watching import follow_queries
-from lengthwise.engine.next_token_law import asked
 from lengthwise.engine.sampler import DRAWN, Sampler
 from lengthwise.errors import ConstraintError
 
@@ -29,7 +28,8 @@ EARLY: dict[str, bool | str] = {"false": False, "true": True, "never": "never"}
 class Beam:
     """A text that goes on. tokens: behind the prompt; the last of them is not fed yet. score: by
     which it is kept. logprob: its log-probability, without what a search adds. covered: float32
-    `[prompt]`, the attention that its tokens gave each token of the prompt, where that counts."""
+    `[prompt]`, the attention that its tokens gave each token of the prompt; None takes nothing off
+    a rank."""
 
     sequence: Sequence
     tokens: list[int]
@@ -83,8 +83,8 @@ class BeamGroup:
     """Beams that compete with each other.
 
     width: how many. rank: of ended texts. early_stopping: as in transformers: True ends as soon as
-    `width` texts have ended, False where the best beam cannot win at its length of now, "never"
-    where it cannot at any length (with a `length_penalty` above 0).
+    `width` texts have ended, False where no beam can win at its length of now, "never" where none
+    can at any length (with a `length_penalty` above 0), whatever it may come to cover.
     """
 
     width: int
@@ -146,11 +146,13 @@ class BeamGroup:
             return False
         if self.early_stopping is True:
             return True
-        best = max(self.alive, key=lambda beam: beam.logprob)
-        lengths = [len(best.tokens)]
+        beams, lengths = self.alive, [len(self.alive[0].tokens)]
         if self.early_stopping == "never":
             lengths.append(self.limit)
-        possible = max(self.rank(best.logprob, length, best) for length in lengths)
+            beams = [replace(beam, covered=None) for beam in beams]
+        possible = max(
+            self.rank(beam.logprob, length, beam) for beam in beams for length in lengths
+        )
         return possible <= self.ended[-1].score
 
 
@@ -182,6 +184,7 @@ class BeamSearch(DecodingMode):
         self._width = sum(group.width for group in groups(1))
         self.groups: list[BeamGroup] = []
         self.prompt: list[int] = []
+        self._context: list[int] = []
         self.stop_ids: Set[int] = frozenset()
         self.fed = 0
         self._last: list[Sequence] = []
@@ -192,10 +195,14 @@ class BeamSearch(DecodingMode):
 
     def start(self, sequence: Sequence, logits: Tensor) -> None:
         self.prompt = list(sequence.tokens)
+        self._context = list(self.prompt)
+        covers = self._covering is not None
         for group in self.groups:
+            # Nothing is fed yet, so a text that ends at once covers nothing.
+            covered = torch.zeros(len(self.prompt), device=logits.device) if covers else None
             # The first fork freezes what the prompt left, and all others hold it in common.
-            group.alive = [Beam(sequence.branch(), [])]
-            if self._covering is not None:
+            group.alive = [Beam(sequence.branch(), [], covered=covered)]
+            if covers:
                 follow_queries(group.alive[0].sequence.layers)
         self._grow([logits] * len(self.groups))
 
@@ -221,7 +228,8 @@ class BeamSearch(DecodingMode):
         if self._covering is not None:
             for beam in (beam for group in self.growing for beam in group.alive):
                 given = newest_attention(beam.sequence, self._covering)[: len(self.prompt)]
-                beam.covered = given if beam.covered is None else beam.covered + given
+                assert beam.covered is not None
+                beam.covered = beam.covered + given.to(beam.covered.device)
         self._grow(logits)
 
     def _grow(self, logits: Seq[Tensor]) -> None:
@@ -249,14 +257,12 @@ class BeamSearch(DecodingMode):
         law = torch.log_softmax(logits.float(), -1)
         if self.sampler.plain:
             return law
-        return self.sampler.process(law, [*self.prompt, *beam.tokens])
+        # The prompt may be long, and stays: what stands behind it is exchanged.
+        self._context[len(self.prompt) :] = beam.tokens
+        return self.sampler.process(law, self._context)
 
     def _best(self, group: BeamGroup, scores: Tensor, logprobs: Tensor) -> list[Candidate]:
         """Candidates, best first, or in the order in which they are drawn without replacement."""
-
-        def ends(tokens: Seq[int]) -> bool:
-            return any(asked(law, law.ends, tokens) for law in self.sampler.laws)
-
         ranks = scores
         if self.sampler.sampling.temperature > 0:
             position = len(self.prompt) + len(group.alive[0].tokens)
@@ -265,7 +271,7 @@ class BeamSearch(DecodingMode):
                 self.sampler.noise(position, row, first + number)
                 for number, row in enumerate(scores)
             ])  # fmt: skip
-        return group.candidates(ranks, scores, logprobs, self.stop_ids, ends)
+        return group.candidates(ranks, scores, logprobs, self.stop_ids, self.sampler.ends)
 
     def alternatives(self) -> list[Alternative]:
         found = [each for group in self.groups for each in group.ended]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,7 +201,7 @@ def _dumped(name: str, schema: Any) -> str:
 
 def _file(name: str, kind: str, path: str) -> str:
     try:
-        return Path(path).read_text("utf-8")
+        return Path(os.path.expanduser(path)).read_text("utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{name}({kind}={path}): there is no such file") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:

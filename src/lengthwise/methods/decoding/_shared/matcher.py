@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lengthwise._utils.messages import first_line
+from lengthwise.engine.context_ids import common
 from lengthwise.errors import RecipeError, Refused
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Matcher:
         if self._matcher.is_error() and path != self._path:
             # It cannot go back from there.
             self._restart()
-        same = _common(self._path, path)
+        same = common(self._path, path)
         if same < len(self._path):
             self._matcher.rollback(len(self._path) - same)
             self._mask = None
@@ -143,15 +144,6 @@ class Matcher:
 
 # How llguidance names a place where no token fits: it counts as an error there and ends the text.
 _NOTHING_FITS = "NoExtension"
-
-
-def _common(a: Seq[int], b: Seq[int]) -> int:
-    """Tokens with which both begin."""
-    if a == b[: len(a)]:
-        return len(a)
-    return next(
-        (n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
 
 
 def start(name: str, grammar: str, model: AdaptedModel) -> Matcher:

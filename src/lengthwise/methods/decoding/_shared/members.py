@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import re
 import threading
@@ -131,7 +132,7 @@ def table_of(name: str, given: str) -> Table:
     inline = given.lstrip().startswith("{")
     where = "its text" if inline else given
     try:
-        text = given if inline else Path(given).read_text("utf-8")
+        text = given if inline else Path(os.path.expanduser(given)).read_text("utf-8")
     except FileNotFoundError:
         raise RecipeError(f"{name}(members={given}): there is no such file") from None
     except (OSError, ValueError) as error:
@@ -171,9 +172,10 @@ def jedi_members(name: str, project: str, seconds: float) -> Callable[[], Jedi]:
             f"{name} asks jedi, which is not installed: pip install 'lengthwise[monitor]', or give "
             f"{name}(members=FILE)"
         ) from None
-    if project and not Path(project).is_dir():
+    folder = os.path.expanduser(project)
+    if folder and not Path(folder).is_dir():
         raise RecipeError(f"{name}(project={project}): there is no such folder")
-    return lambda: Jedi(project, seconds)
+    return lambda: Jedi(folder, seconds)
 
 
 __all__ = ["Jedi", "Members", "Table", "closed", "jedi_members", "table_of"]

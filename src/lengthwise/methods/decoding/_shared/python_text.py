@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
+
+from lengthwise.tokenization.detokenise import UNFINISHED
 
 FENCE = "```"
 _OPENS = re.compile(r"#|\"\"\"|'''|\"|'")
@@ -49,6 +52,52 @@ def _closes(code: str, mark: str, place: int) -> int:
     return found.end() if found is not None else -1
 
 
+class Place(NamedTuple):
+    """The end of a text. fences: how many there are. behind: the last of them. start: of the code
+    that is open; -1 where none is. inside: it ends in a string or a comment. free: in code, a place
+    outside of those before which nothing has to be looked at again."""
+
+    fences: int = 0
+    behind: int = 0
+    start: int = 0
+    inside: bool = False
+    free: int = 0
+
+
+# That of an empty text.
+BEGINNING = Place()
+
+
+def read_on(text: str, known: Place = BEGINNING) -> Place:
+    """The end of a text that goes on: `code_of` and `inside_text` at the price of what is new.
+
+    Args:
+        text: as in `code_of`.
+        known: the end of a text that it begins with.
+    """
+    fences, behind = known.fences, known.behind
+    while (found := text.find(FENCE, behind)) >= 0:
+        fences, behind = fences + 1, found + len(FENCE)
+    start = 0
+    if fences:
+        start = text.find("\n", behind) + 1 if fences % 2 else 0
+        start = start or -1
+    if start < 0:
+        return Place(fences, behind, start)
+    free = place = max(start, known.free)
+    while (opens := _OPENS.search(text, place)) is not None:
+        place = _closes(text, opens.group(), opens.end())
+        if place < 0:
+            return Place(fences, behind, start, True, free)
+        # Two quotes may become three.
+        if opens.start() + 3 <= len(text):
+            free = place
+    if place == free:
+        # Bytes of a character that are still to come may be fewer than stand for them now.
+        free = max(free, len(text.rstrip(UNFINISHED)))
+    return Place(fences, behind, start, False, free)
+
+
 # A string of one line ends with the line, closed or not.
 _ENDS = {
     mark: re.compile(
@@ -60,4 +109,4 @@ _ENDS = {
     for mark in ("'", '"', "'''", '"""')
 }
 
-__all__ = ["code_of", "inside_text"]
+__all__ = ["BEGINNING", "Place", "code_of", "inside_text", "read_on"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence as Seq
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence as Seq
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from lengthwise.tokenization.detokenise import decode
+from lengthwise.tokenization.detokenise import UNFINISHED, decode, is_byte
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 BEFORE = "a."
 # Tokens decoded at once.
 BATCH = 4096
+# Tokens of a text that are decoded together, at least, and how many such runs are remembered.
+RUN, RUNS = 64, 4096
+
+Run = tuple[int, ...]
 
 
 class TokenTexts:
@@ -29,8 +33,9 @@ class TokenTexts:
         """count: tokens of the model's vocabulary, which may be more than the tokenizer has."""
         before = tokenizer.encode(BEFORE, add_special_tokens=False)
         known = min(count, len(tokenizer))
-        special = set(tokenizer.all_special_ids)
-        self._tail, self._tokenizer = before, tokenizer
+        special = self._special = frozenset(tokenizer.all_special_ids)
+        self._tail, self._tokenizer = tuple(before), tokenizer
+        self._said: Callable[[Run, Run], tuple[str, bool, Run]] = lru_cache(RUNS)(self._decoded)
         self.texts: list[str] = []
         start = len(_raw(tokenizer, [before])[0])
         for first in range(0, known, BATCH):
@@ -64,13 +69,33 @@ class TokenTexts:
             place += 1
 
     def written(self, tokens: Seq[int]) -> str:
-        """The text of tokens that stand behind others, special ones left out."""
-        if not tokens:
-            return ""
-        start = len(_raw(self._tokenizer, [self._tail])[0])
-        special = set(self._tokenizer.all_special_ids)
-        ids = [*self._tail, *(token for token in tokens if token not in special)]
-        return _raw(self._tokenizer, [ids])[0][start:]
+        """The text of tokens that stand behind others, special ones left out.
+
+        It is put together of runs, which are remembered: a text that goes on, or goes back and on
+        another way, costs what is new.
+        """
+        before, texts, start = self._tail, [""], 0
+        while start < len(tokens):
+            end = start + RUN
+            while True:
+                text, whole, said = self._said(before, tuple(tokens[start:end]))
+                if whole or end >= len(tokens):
+                    break
+                # Of text that is bytes for long not every place is tried.
+                end += 1 + (end - start - RUN) // 8
+            texts.append(text)
+            start, before = end, said
+        return "".join(texts)
+
+    def _decoded(self, before: Run, run: Run) -> tuple[str, bool, Run]:
+        """The text of a run behind another, whether no further token can change it, and the tokens
+        that what follows stands behind."""
+        said = tuple(each for each in run if each not in self._special)
+        if not said:
+            return "", True, before
+        base, text = _raw(self._tokenizer, [before, before + said])
+        whole = not text.endswith(UNFINISHED) and not is_byte(self._tokenizer, said[-1])
+        return text[len(base) :], whole, said
 
 
 def _raw(tokenizer: PreTrainedTokenizerBase, rows: Seq[Seq[int]]) -> list[str]:
