@@ -84,7 +84,8 @@ class BeamGroup:
 
     width: how many. rank: of ended texts. early_stopping: as in transformers: True ends as soon as
     `width` texts have ended, False where no beam can win at its length of now, "never" where none
-    can at any length (with a `length_penalty` above 0), whatever it may come to cover.
+    can at any length. That counts with a `length_penalty` above 0, and with all that it may come to
+    cover.
     """
 
     width: int
