@@ -7,6 +7,7 @@ import torch
 
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
+from lengthwise.engine.kv_cache.placement import slack_of
 from lengthwise.engine.kv_cache.selection import Queries
 from lengthwise.engine.kv_cache.sequence import Sequence
 from lengthwise.engine.loop import prefill, teacher_force
@@ -96,6 +97,23 @@ def test_a_choice_is_used_again_until_its_end_or_the_window_moves() -> None:
     assert far.tail is not None
     selector.extend(far.tail.slice(0, 2), far)
     assert selector.until == 0
+
+
+@pytest.mark.parametrize("reuse", [3, 4, 7])
+def test_where_no_choice_ends_a_draft_everything_is_read(reuse: int) -> None:
+    """A choice may be for queries behind the window's next move, which read less of what is far."""
+    key, whole, moves = torch.randn(2, 48, 16), 0, 48 + 16 + slack_of(16, selecting=True)
+    for budget in range(56, 200, 3):
+        method = LServe(Budget(budget), heads=1.0, window=16, page=4, subpage=2, reuse=reuse)
+        selector, far = SubPages(method), store(key)
+        selector.add(key)
+        for length in range(48 + 16, moves):
+            if selector.tokens_until_change(length, 48) is None:
+                whole += 1
+                for last in range(length, moves):
+                    selector.until = 0
+                    assert selector.plan(asked(torch.randn(4, 16), last, 48), far) is None
+    assert whole
 
 
 def test_only_retrieval_heads_choose() -> None:

@@ -40,7 +40,7 @@ from torch import Tensor
 from lengthwise.engine.kv_cache.entries import KVEntries
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import Offload, OffloadedKVStore
-from lengthwise.engine.kv_cache.placement import MAX_SLACK, Placement
+from lengthwise.engine.kv_cache.placement import Placement
 from lengthwise.engine.kv_cache.selection import Queries, SelectedKeys, Selector
 from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.selection.reading import (
@@ -50,6 +50,7 @@ from lengthwise.methods.selection.reading import (
     chosen_tokens,
     far_keys,
     offload_option,
+    reads_all,
 )
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
@@ -169,10 +170,7 @@ class _Search:
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
         method = self.method
-        # Of the window, which may be another method's: it overhangs by less than MAX_SLACK, and a
-        # mask may be for queries behind its next move, fewer than an interval.
-        most = self.held + length - boundary + MAX_SLACK + method.interval
-        whole = method.budget.unit == "tokens" and most <= method.budget.amount
+        whole = reads_all(method.budget, self.held, length - boundary, method.interval)
         if method.interval == 1 or whole:
             return None
         return self._end(length, boundary) - length

@@ -40,7 +40,7 @@ from lengthwise.methods.base import Budget, Method, Paper, Question, option
 from lengthwise.methods.gates import streaming_table
 from lengthwise.methods.retention.counting import needs_full_layers
 from lengthwise.methods.selection.bounds import Bounds, keys_of
-from lengthwise.methods.selection.reading import check_budget, chosen_tokens, overhang
+from lengthwise.methods.selection.reading import check_budget, chosen_tokens, reads_all
 from lengthwise.models.adapted_model import AdaptedModel
 from lengthwise.models.layer_facts import LayerFacts
 
@@ -176,8 +176,8 @@ class SubPages(Bounds):
 
     def tokens_until_change(self, length: int, boundary: int) -> int | None:
         method = self.method
-        fits = self.held + method.window + overhang(method.window)
-        if method.reuse == 1 or (method.budget.unit == "tokens" and fits <= method.budget.amount):
+        whole = reads_all(method.budget, self.held, length - boundary, method.reuse)
+        if method.reuse == 1 or whole:
             return None
         return self._end(length, boundary) - length
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lengthwise.engine.kv_cache.kv_store import KVStore
 from lengthwise.engine.kv_cache.offload import PLACES
-from lengthwise.engine.kv_cache.placement import Placement, slack_of
+from lengthwise.engine.kv_cache.placement import MAX_SLACK, Placement, slack_of
 from lengthwise.errors import RecipeError, Refused
 from lengthwise.methods.base import Method, option
 from lengthwise.methods.budget import Budget
@@ -80,6 +80,18 @@ def chosen_tokens(budget: Budget, always: int, least: int, last: int) -> int:
     return max(least, budget.tokens(last + 1, 1.0) - always)
 
 
+def reads_all(budget: Budget, held: int, near: int, later: int) -> bool:
+    """Whether a budget leaves nothing out, whatever is chosen until the window moves next.
+
+    Args:
+        budget: tokens that a query reads in all, or a share.
+        held: far keys.
+        near: tokens from the beginning of the window on, which may be another method's.
+        later: most queries behind the one of a choice that read it too.
+    """
+    return budget.unit == "tokens" and held + near + MAX_SLACK + later <= budget.amount
+
+
 def far_keys(far: KVStore) -> Tensor:
     """Keys `[kv_heads, n, head_dim]` of the far store as they are stored (decoded if encoded).
 
@@ -119,5 +131,5 @@ def check_offload(method: Method, where: str, model: AdaptedModel) -> None:
 
 __all__ = [
     "by_key_head", "check_budget", "check_offload", "check_window", "chosen_tokens", "far_keys",
-    "offload_option", "overhang",
+    "offload_option", "overhang", "reads_all",
 ]  # fmt: skip
